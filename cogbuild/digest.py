@@ -1,0 +1,63 @@
+"""Content to digest: bytes, files and field lists. Reads, never writes.
+
+Digests are BLAKE3, 32 bytes, written as 64 hex digits. Field lists are encoded with a tag and length prefixes, so no
+two different lists share the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DIGEST_SIZE", "Hasher", "file_digest", "hexdigest", "tagged"]
+
+DIGEST_SIZE = 32
+
+# Smaller files are read at once: mapping a file costs more than reading it below this size.
+_MAP_FROM = 1 << 20
+
+Hasher = blake3
+
+
+def hexdigest(data: bytes) -> str:
+    """Return the digest of *data* as 64 hex digits."""
+    return blake3(data).hexdigest()
+
+
+def tagged(tag: str, parts: Iterable[bytes | str]) -> str:
+    """Return the digest of a list of fields; *tag* names the kind and its format number, e.g. ``"manifest/1"``."""
+    hasher = blake3()
+    for part in (tag, *parts):
+        raw = part.encode("utf-8", "surrogateescape") if isinstance(part, str) else part
+        hasher.update(len(raw).to_bytes(8, "big") + raw)
+    return hasher.hexdigest()
+
+
+def file_digest(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> tuple[str, int]:
+    """Return (digest, size in bytes) of the regular file at *path*, read in constant memory.
+
+    A symlink in the last place is not followed (``OSError`` ELOOP); the caller has checked that it is a regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=dir_fd)
+    try:
+        return descriptor_digest(fd)
+    finally:
+        os.close(fd)
+
+
+def descriptor_digest(fd: int) -> tuple[str, int]:
+    """Return (digest, size in bytes) of what the open file *fd* holds from its start."""
+    size = os.fstat(fd).st_size
+    if size >= _MAP_FROM:
+        hasher = blake3(max_threads=blake3.AUTO)
+        hasher.update_mmap(f"/proc/self/fd/{fd}")
+        return hasher.hexdigest(), size
+    data = b""
+    while chunk := os.pread(fd, _MAP_FROM, len(data)):
+        data += chunk
+    return blake3(data).hexdigest(), len(data)
