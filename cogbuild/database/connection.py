@@ -1,0 +1,178 @@
+"""Opening the database, and writing to it with commits that threads share."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cogbuild.database.schema import APPLICATION_ID, FORMAT, TABLES
+from cogbuild.errors.state import DatabaseBroken, DatabaseTooNew, DiskTrouble, ReadOnlyData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["Database"]
+
+T = TypeVar("T")
+
+# Long enough for another process's large transaction; a holder that died releases its lock at once.
+_BUSY_SECONDS = 60.0
+
+
+class _Job:
+    """One caller's part of a shared transaction."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.done = threading.Event()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class Database:
+    """The Cog database at *path*; made when it is first written to.
+
+    Connections belong to one thread of one process and are opened when first used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._turn = threading.Lock()
+        self._queue: list[_Job] = []
+        self._queue_lock = threading.Lock()
+        self._all: list[sqlite3.Connection] = []
+
+    @property
+    def con(self) -> sqlite3.Connection:
+        """This thread's connection, for reading."""
+        if getattr(self._local, "pid", None) != os.getpid():
+            self._local.con = self._open()
+            self._local.pid = os.getpid()
+            self._all.append(self._local.con)
+        con: sqlite3.Connection = self._local.con
+        return con
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run *work* in a transaction and return its result once that is durable.
+
+        Calls of several threads that meet share one commit: the first to get its turn runs them all. An error of one
+        caller's work undoes that work alone.
+        """
+        job = _Job(work)
+        with self._queue_lock:
+            self._queue.append(job)
+        with self._turn:
+            if not job.done.is_set():
+                with self._queue_lock:
+                    batch, self._queue = self._queue, []
+                self._run(batch)
+        if job.error is not None:
+            raise job.error
+        result: T = job.result
+        return result
+
+    def close(self) -> None:
+        """Close the connections that this process opened."""
+        for con in self._all:
+            con.close()
+        self._all.clear()
+        self._local = threading.local()
+
+    def _run(self, batch: list[_Job]) -> None:
+        try:
+            con = self.con
+            con.execute("BEGIN IMMEDIATE")
+            try:
+                for job in batch:
+                    _run_job(con, job)
+                con.execute("COMMIT")
+            except BaseException:
+                if con.in_transaction:
+                    con.execute("ROLLBACK")
+                raise
+        except BaseException as trouble:  # every caller of the batch hears of it
+            for job in batch:
+                job.error = self._worded(trouble)
+        for job in batch:
+            job.done.set()
+
+    def _worded(self, trouble: BaseException) -> BaseException:
+        if not isinstance(trouble, sqlite3.Error):
+            return trouble
+        text = str(trouble)
+        error: Exception
+        if "readonly" in text or "unable to open" in text:
+            error = ReadOnlyData(path=self.path.parent, reason=text)
+        elif "full" in text or "disk I/O" in text:
+            error = DiskTrouble(path=self.path, reason=text)
+        else:
+            error = DatabaseBroken(database=self.path, reason=text)
+        error.__cause__ = trouble
+        return error
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            try:
+                con = self._connect("rwc")
+                self._prepare(con)
+            except sqlite3.OperationalError:
+                # A directory that can't be written still answers questions.
+                if not self.path.exists() or os.access(self.path.parent, os.W_OK):
+                    raise
+                con = self._read_only()
+        except sqlite3.Error as trouble:
+            raise self._worded(trouble) from trouble
+        return con
+
+    def _connect(self, mode: str, extra: str = "") -> sqlite3.Connection:
+        import urllib.parse
+
+        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}{extra}"
+        con = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        con.execute("PRAGMA foreign_keys=OFF")
+        return con
+
+    def _read_only(self) -> sqlite3.Connection:
+        con = self._connect("ro")
+        try:
+            con.execute("SELECT 1 FROM meta").fetchone()
+        except sqlite3.OperationalError:  # the log's index can't be made there: read the file as it is
+            con.close()
+            con = self._connect("ro", "&immutable=1")
+        self._check_format(con)
+        return con
+
+    def _prepare(self, con: sqlite3.Connection) -> None:
+        if self._check_format(con) == FORMAT:
+            con.execute("PRAGMA synchronous=FULL")
+            return
+        con.execute("PRAGMA journal_mode=WAL")
+        con.execute("PRAGMA synchronous=FULL")
+        con.execute("BEGIN IMMEDIATE")
+        if self._check_format(con) == 0:  # nobody was faster
+            for statement in TABLES.split(";\n"):
+                con.execute(statement)
+            con.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            con.execute(f"PRAGMA user_version={FORMAT}")
+        con.execute("COMMIT")
+
+    def _check_format(self, con: sqlite3.Connection) -> int:
+        found: int = con.execute("PRAGMA user_version").fetchone()[0]
+        if found > FORMAT:
+            con.close()
+            raise DatabaseTooNew(database=self.path, written=f"format {found}", readable=f"format {FORMAT}")
+        return found
+
+
+def _run_job(con: sqlite3.Connection, job: _Job) -> None:
+    con.execute("SAVEPOINT job")
+    try:
+        job.result = job.work(con)
+    except Exception as trouble:  # noqa: BLE001 - handed to the caller who brought the work
+        job.error = trouble
+        con.execute("ROLLBACK TO job")
+    con.execute("RELEASE job")

@@ -1,0 +1,372 @@
+"""Adapters, what is pending, outcomes, attempts, locks and lost artifacts: functions over an open connection."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Artifact", "Attempt", "LockRow", "Outcome"]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One named thing that an adapter made."""
+
+    name: str  # "" where the adapter made one
+    uri: str  # as printed; of a published file its path below the artifact store, "ab/cdef…/model.onnx"
+    media_type: str | None = None
+    digest: str | None = None  # BLAKE3 of what was published; "sha256:…" of an image where the URI holds it
+    size: int | None = None  # bytes
+    published: bool = False  # cogbuild keeps the bytes
+
+    @property
+    def identity(self) -> str:
+        """What counts for those that need it."""
+        return self.digest or f"{self.uri} (unverified)"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a pair stands: artifacts, or the reason why the adapter does not apply to the model."""
+
+    eid: int
+    aid: int
+    key: str
+    manifest: bytes
+    artifacts: tuple[Artifact, ...]
+    reason: str | None  # not None: not applicable
+    attempt: str  # of the run that made it, here or elsewhere
+    made: float  # seconds since the epoch
+    how: str  # "built" or "restored"
+    test: str | None = None  # digest of the test that judged it; None: no test
+    test_failed: str | None = None  # what the test said when it refused
+    seen: float | None = None  # when the artifact was last seen to exist
+    lost: str | None = None  # why it is known to be gone
+
+    @property
+    def identity(self) -> str:
+        """What counts for those that need it: the same bytes give the same text."""
+        if self.reason is not None:
+            return f"not applicable: {self.reason}"
+        if len(self.artifacts) == 1:
+            return self.artifacts[0].identity
+        return "; ".join(f"{item.name}={item.identity}" for item in sorted(self.artifacts, key=lambda item: item.name))
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One execution of an adapter, successful or not."""
+
+    id: str  # sortable by time
+    eid: int
+    aid: int
+    key: str | None
+    kind: str  # "run" or "test"
+    started: float  # seconds since the epoch
+    seconds: float
+    cpu_seconds: float
+    max_rss: int  # bytes
+    status: str  # "built", "not applicable", "failed", "refused", "interrupted"
+    detail: str
+
+
+@dataclass(frozen=True)
+class LockRow:
+    """A resolved Python environment."""
+
+    request: str
+    python: str
+    text: str
+    asked: str  # JSON: requirements and who asked
+    made: float
+
+
+# -- adapters and the feed ----------------------------------------------------------------------------------------
+
+
+def adapter_id(con: sqlite3.Connection, name: str) -> int | None:
+    """Return the number of an adapter that has been seen before."""
+    row = con.execute("SELECT aid FROM adapters WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
+
+
+def add_adapter(con: sqlite3.Connection, name: str) -> int:
+    """Return the number of an adapter, given where it is new."""
+    con.execute("INSERT INTO adapters(name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    return int(con.execute("SELECT aid FROM adapters WHERE name = ?", (name,)).fetchone()[0])
+
+
+def adapter_names(con: sqlite3.Connection) -> dict[int, str]:
+    """Return every adapter that ever had a pair."""
+    return dict(con.execute("SELECT aid, name FROM adapters"))
+
+
+def scope(con: sqlite3.Connection, name: str) -> tuple[int, str | None, int] | None:
+    """Return (aid, last context, mark) of an adapter; None: never seen."""
+    row = con.execute("SELECT aid, context, mark FROM adapters WHERE name = ?", (name,)).fetchone()
+    return (row[0], row[1].hex() if row[1] else None, row[2]) if row else None
+
+
+def set_scope(con: sqlite3.Connection, aid: int, *, context: str, mark: int, needs: Sequence[str]) -> None:
+    """Say that under *context* every entry up to *mark* is done or pending."""
+    con.execute(
+        "UPDATE adapters SET context = ?, mark = ?, needs = ? WHERE aid = ?",
+        (bytes.fromhex(context), mark, json.dumps(list(needs)), aid),
+    )
+
+
+def reset_scope(con: sqlite3.Connection, name: str) -> None:
+    """Have every pair of the adapter judged again by the next plan."""
+    con.execute("UPDATE adapters SET context = NULL, mark = 0 WHERE name = ?", (name,))
+
+
+def last_seq(con: sqlite3.Connection) -> int:
+    """Return the highest number given out in the feed."""
+    row = con.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def eids_above(con: sqlite3.Connection, mark: int) -> list[int]:
+    """Return the live entries that moved since *mark*, newest first."""
+    rows = con.execute("SELECT eid FROM entries WHERE seq > ? AND live ORDER BY added DESC, eid DESC", (mark,))
+    return [eid for (eid,) in rows]
+
+
+def count_live(con: sqlite3.Connection) -> int:
+    """Return how many live entries there are."""
+    return int(con.execute("SELECT COUNT(*) FROM entries WHERE live").fetchone()[0])
+
+
+def pending(con: sqlite3.Connection, aid: int) -> dict[int, str]:
+    """Return why each listed pair of the adapter is not done, by eid."""
+    return dict(
+        con.execute("SELECT p.eid, why FROM pending p JOIN entries e USING (eid) WHERE aid = ? AND live", (aid,))
+    )
+
+
+def add_pending(con: sqlite3.Connection, aid: int, eids: Iterable[int], why: str) -> None:
+    """List pairs as not done; a reason that is there already stays, except that "planned" gives way."""
+    con.executemany(
+        "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why WHERE excluded.why != 'planned'",
+        ((aid, eid, why) for eid in eids),
+    )
+
+
+def done(con: sqlite3.Connection, aid: int, eids: Iterable[int]) -> None:
+    """Take pairs off the list."""
+    con.executemany("DELETE FROM pending WHERE aid = ? AND eid = ?", ((aid, eid) for eid in eids))
+
+
+# -- outcomes -----------------------------------------------------------------------------------------------------
+
+_OUTCOME = """SELECT eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost
+    FROM outcomes """
+
+
+def _outcome(row: Sequence[Any]) -> Outcome:
+    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost = row
+    return Outcome(
+        eid,
+        aid,
+        key.hex(),
+        manifest,
+        load_artifacts(artifacts),
+        reason,
+        attempt,
+        made,
+        how,
+        test.hex() if test else None,
+        test_failed,
+        seen,
+        lost,
+    )
+
+
+def dump_artifacts(artifacts: Iterable[Artifact]) -> str:
+    """Return artifacts as JSON, without what is not there."""
+    rows = [{name: value for name, value in asdict(item).items() if value} for item in artifacts]
+    return json.dumps(rows, sort_keys=True, separators=(",", ":"))
+
+
+def load_artifacts(text: str) -> tuple[Artifact, ...]:
+    """Return the artifacts that ``dump_artifacts`` wrote."""
+    return tuple(Artifact(**{"name": "", **row}) for row in json.loads(text))
+
+
+def outcome(con: sqlite3.Connection, eid: int, aid: int) -> Outcome | None:
+    """Return how a pair stands."""
+    row = con.execute(_OUTCOME + "WHERE eid = ? AND aid = ?", (eid, aid)).fetchone()
+    return _outcome(row) if row else None
+
+
+def outcomes(
+    con: sqlite3.Connection, *, eids: Iterable[int] | None = None, aid: int | None = None
+) -> dict[tuple[int, int], Outcome]:
+    """Return outcomes by (eid, aid)."""
+    where, values = ["1"], []
+    if eids is not None:
+        where.append("eid IN (SELECT value FROM json_each(?))")
+        values.append(json.dumps(list(eids)))
+    if aid is not None:
+        where.append(f"aid = {int(aid)}")
+    rows = con.execute(_OUTCOME + "WHERE " + " AND ".join(where), values)
+    return {(row[0], row[1]): _outcome(row) for row in rows}
+
+
+def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
+    """Record how a pair stands; take it off the list; list the pairs that need it if its identity moved."""
+    before = outcome(con, new.eid, new.aid)
+    con.execute(
+        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.eid,
+            new.aid,
+            bytes.fromhex(new.key),
+            new.manifest,
+            dump_artifacts(new.artifacts),
+            new.reason,
+            new.attempt,
+            new.made,
+            new.how,
+            bytes.fromhex(new.test) if new.test else None,
+            new.test_failed,
+            new.seen,
+            new.lost,
+        ),
+    )
+    done(con, new.aid, [new.eid])
+    con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts)))
+    moved = before is None or before.identity != new.identity or (before.test_failed, before.lost) != (new.test_failed, None)
+    if moved:
+        enqueue_dependents(con, new.aid, new.eid)
+
+
+def enqueue_dependents(con: sqlite3.Connection, aid: int, eid: int) -> None:
+    """List the pairs of the same model whose adapters need this one."""
+    name = con.execute("SELECT name FROM adapters WHERE aid = ?", (aid,)).fetchone()[0]
+    for other, needs in con.execute("SELECT aid, needs FROM adapters WHERE needs != '[]'").fetchall():
+        if name in json.loads(needs):
+            add_pending(con, other, [eid], "needs")
+
+
+def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:
+    """Forget how a pair stands (``clean``)."""
+    con.execute("DELETE FROM outcomes WHERE eid = ? AND aid = ?", (eid, aid))
+    con.execute("DELETE FROM pins WHERE eid = ? AND aid = ?", (eid, aid))
+    add_pending(con, aid, [eid], "cleaned")
+    enqueue_dependents(con, aid, eid)
+
+
+def mark_seen(con: sqlite3.Connection, eid: int, aid: int, when: float) -> None:
+    """Say when the artifact was last seen to exist."""
+    con.execute("UPDATE outcomes SET seen = ?, lost = NULL WHERE eid = ? AND aid = ?", (when, eid, aid))
+
+
+def lost_names(artifacts: Iterable[Artifact]) -> list[str]:
+    """Return the names under which lost artifacts are remembered."""
+    return [f"{item.digest}" if item.published else item.uri for item in artifacts]
+
+
+def mark_lost(con: sqlite3.Connection, eid: int, aid: int, why: str, artifacts: Iterable[Artifact]) -> None:
+    """Say that an artifact is gone: the pair is stale, and no record that names the artifact is restored."""
+    con.execute("UPDATE outcomes SET lost = ? WHERE eid = ? AND aid = ?", (why, eid, aid))
+    now = time.time()
+    con.executemany("INSERT OR IGNORE INTO lost VALUES (?, ?)", ((name, now) for name in lost_names(artifacts)))
+    add_pending(con, aid, [eid], "lost")
+    enqueue_dependents(con, aid, eid)
+
+
+def any_lost(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> bool:
+    """Whether one of the artifacts is known to be gone."""
+    return any(con.execute("SELECT 1 FROM lost WHERE artifact = ?", (name,)).fetchone() for name in lost_names(artifacts))
+
+
+def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, failed: str | None) -> None:
+    """Record what a changed test said of an outcome."""
+    put_outcome(con, replace(old, test=test, test_failed=failed))
+
+
+# -- attempts -----------------------------------------------------------------------------------------------------
+
+_ATTEMPT = "SELECT id, eid, aid, key, kind, started, seconds, cpu_seconds, max_rss, status, detail FROM attempts "
+
+
+def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
+    """Record an attempt that ended."""
+    con.execute(
+        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            new.id,
+            new.eid,
+            new.aid,
+            bytes.fromhex(new.key) if new.key else None,
+            new.kind,
+            new.started,
+            new.seconds,
+            new.cpu_seconds,
+            new.max_rss,
+            new.status,
+            new.detail,
+        ),
+    )
+
+
+def attempts(con: sqlite3.Connection, eid: int, aid: int) -> list[Attempt]:
+    """Return the attempts of a pair, the first first."""
+    rows = con.execute(_ATTEMPT + "WHERE eid = ? AND aid = ? ORDER BY id", (eid, aid))
+    return [Attempt(row[0], row[1], row[2], row[3].hex() if row[3] else None, *row[4:]) for row in rows]
+
+
+def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
+    """Return one attempt."""
+    row = con.execute(_ATTEMPT + "WHERE id = ?", (name,)).fetchone()
+    return Attempt(row[0], row[1], row[2], row[3].hex() if row[3] else None, *row[4:]) if row else None
+
+
+# -- locks --------------------------------------------------------------------------------------------------------
+
+
+def lock(con: sqlite3.Connection, request: str) -> LockRow | None:
+    """Return the lock that answers a request."""
+    row = con.execute("SELECT python, text, asked, made FROM locks WHERE request = ?", (bytes.fromhex(request),)).fetchone()
+    return LockRow(request, *row) if row else None
+
+
+def all_locks(con: sqlite3.Connection) -> list[LockRow]:
+    """Return every lock, the newest first."""
+    rows = con.execute("SELECT request, python, text, asked, made FROM locks ORDER BY made DESC")
+    return [LockRow(request.hex(), *rest) for request, *rest in rows]
+
+
+def put_lock(con: sqlite3.Connection, new: LockRow, *, replace_old: bool = False) -> None:
+    """Keep a lock; one that is there stays unless *replace_old*."""
+    verb = "REPLACE" if replace_old else "IGNORE"
+    con.execute(
+        f"INSERT OR {verb} INTO locks VALUES (?, ?, ?, ?, ?)",
+        (bytes.fromhex(new.request), new.python, new.text, new.asked, new.made),
+    )
+
+
+# -- pins ---------------------------------------------------------------------------------------------------------
+
+
+def set_pin(con: sqlite3.Connection, eid: int, aid: int, *, pinned: bool) -> None:
+    """Keep what the pair has made from being collected, or no longer."""
+    if pinned:
+        con.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (eid, aid))
+    else:
+        con.execute("DELETE FROM pins WHERE eid = ? AND aid = ?", (eid, aid))
+
+
+def pins(con: sqlite3.Connection) -> set[tuple[int, int]]:
+    """Return the pinned pairs."""
+    return {(eid, aid) for eid, aid in con.execute("SELECT eid, aid FROM pins")}
+
+

@@ -1,0 +1,53 @@
+"""Tables of the Cog database and the number of their format.
+
+``entries`` is (repo, model) with a stable identity ``eid`` and a moving number ``seq``: every event that concerns a model
+gives its entry the next number. ``adapters`` keeps, for each adapter, its last context and up to which number everything
+was judged; ``pending`` lists the pairs below that mark that are not done. A plan is "numbers above the mark, plus
+pending"; another context starts from zero. One row an adapter, not one an (adapter, context): else an edit that is taken
+back plans nothing.
+"""
+
+from __future__ import annotations
+
+__all__ = ["APPLICATION_ID", "FORMAT", "TABLES"]
+
+#: Number of the format, kept in ``PRAGMA user_version``.
+FORMAT = 1
+APPLICATION_ID = 0x434F4742  # "COGB"
+
+TABLES = """
+CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE repos(rid INTEGER PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, UNIQUE(user, name));
+CREATE TABLE models(
+    mid INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, tree BLOB NOT NULL, spec TEXT NOT NULL,
+    files INTEGER NOT NULL, size INTEGER NOT NULL);
+CREATE TABLE entries(
+    eid INTEGER PRIMARY KEY AUTOINCREMENT, rid INTEGER NOT NULL REFERENCES repos, mid INTEGER NOT NULL REFERENCES models,
+    seq INTEGER NOT NULL UNIQUE, added REAL NOT NULL, sealed INTEGER NOT NULL, live INTEGER NOT NULL,
+    cpu_image TEXT, settings TEXT NOT NULL, UNIQUE(rid, mid));
+CREATE INDEX entries_of_model ON entries(mid);
+CREATE TABLE links(
+    path TEXT PRIMARY KEY, repo TEXT NOT NULL, eid INTEGER REFERENCES entries, declared INTEGER NOT NULL, memo BLOB)
+    WITHOUT ROWID;
+CREATE TABLE adapters(
+    aid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, context BLOB, mark INTEGER NOT NULL DEFAULT 0,
+    needs TEXT NOT NULL DEFAULT '[]');
+CREATE TABLE pending(
+    aid INTEGER NOT NULL, eid INTEGER NOT NULL, why TEXT NOT NULL, PRIMARY KEY(aid, eid)) WITHOUT ROWID;
+CREATE TABLE outcomes(
+    eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB NOT NULL, manifest BLOB NOT NULL, artifacts TEXT NOT NULL,
+    reason TEXT, attempt TEXT NOT NULL, made REAL NOT NULL, how TEXT NOT NULL, test BLOB, test_failed TEXT,
+    seen REAL, lost TEXT, PRIMARY KEY(eid, aid)) WITHOUT ROWID;
+CREATE TABLE attempts(
+    id TEXT PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB, kind TEXT NOT NULL, started REAL NOT NULL,
+    seconds REAL NOT NULL, cpu_seconds REAL NOT NULL, max_rss INTEGER NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL)
+    WITHOUT ROWID;
+CREATE INDEX attempts_of_pair ON attempts(eid, aid);
+CREATE TABLE parts(digest BLOB PRIMARY KEY, kind TEXT NOT NULL, blob BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE locks(
+    request BLOB PRIMARY KEY, python TEXT NOT NULL, text TEXT NOT NULL, asked TEXT NOT NULL, made REAL NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE memos(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE lost(artifact TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE pins(eid INTEGER NOT NULL, aid INTEGER NOT NULL, PRIMARY KEY(eid, aid)) WITHOUT ROWID;
+"""

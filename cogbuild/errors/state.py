@@ -1,0 +1,61 @@
+"""Errors of what cogbuild keeps: database, cache, objects, artifacts, the data directory (exit 3)."""
+
+from __future__ import annotations
+
+from cogbuild.errors import CogbuildError
+
+__all__ = [
+    "CacheTooNew",
+    "DatabaseBroken",
+    "DatabaseTooNew",
+    "DiskTrouble",
+    "NoDataDirectory",
+    "ObjectDamaged",
+    "ObjectMissing",
+    "ReadOnlyData",
+]
+
+
+class StateError(CogbuildError):
+    exit_code = 3
+
+
+class NoDataDirectory(StateError):
+    exit_code = 2
+    headline = "there is no cogbuild project here or above"
+    hint = "make one with `cogbuild init`, or name one with --data-dir"
+
+
+class DatabaseTooNew(StateError):
+    headline = "this database was written by a newer cogbuild"
+    hint = "upgrade cogbuild, or point COGBUILD_DATA_DIR at another directory"
+
+
+class CacheTooNew(StateError):
+    headline = "this cache was written by a newer cogbuild"
+    hint = "upgrade cogbuild, or remove the cache: it costs only time"
+
+
+class DatabaseBroken(StateError):
+    headline = "the Cog database can't be used"
+    hint = "restore it from a backup, or move it aside and add the models again: artifacts in the cache are found again"
+
+
+class ReadOnlyData(StateError):
+    headline = "the data directory can't be written"
+    hint = "give this user the right to write there, or name another with --data-dir"
+
+
+class DiskTrouble(StateError):
+    headline = "the disk refused a write"
+    hint = "make room, e.g. with `cogbuild cache gc`, then run the command again"
+
+
+class ObjectMissing(StateError):
+    headline = "a stored file is not there"
+    hint = "add the model again: `cogbuild models add` puts back what is missing"
+
+
+class ObjectDamaged(StateError):
+    headline = "a stored file no longer matches its name"
+    hint = "add the model again: `cogbuild models add` puts back what is missing"

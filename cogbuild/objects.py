@@ -1,0 +1,317 @@
+"""Digest to bytes: stored once, read-only, found by content; sealed trees; publishing; audit and sweep.
+
+Layout below the data directory: ``objects/ab/cdef…`` holds file contents (``.x``: executable, because one inode has one
+mode), ``models/<id>/`` holds trees made of hard links into objects, ``artifacts/ab/cdef…/<name>`` what adapters
+published. Bytes are written to a temporary file, fsynced, renamed, and the directory is fsynced before any database
+row speaks of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cogbuild.digest import file_digest
+from cogbuild.errors.state import DiskTrouble, ObjectDamaged, ObjectMissing, ReadOnlyData
+from cogbuild.fingerprint.trees import read_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cogbuild.fingerprint.trees import Entry, Tree
+
+__all__ = ["Finding", "Objects", "Published", "disk_errors"]
+
+
+class Published(NamedTuple):
+    """What was put into the artifact store."""
+
+    digest: str  # of the file's content, or of the directory's tree
+    size: int  # bytes
+    path: Path
+
+
+class Finding(NamedTuple):
+    """Something an audit found."""
+
+    path: Path
+    what: str
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of a write into an error with words: no room, no right, a broken disk."""
+    try:
+        yield
+    except OSError as trouble:
+        if trouble.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ReadOnlyData(path=path, reason=trouble.strerror) from trouble
+        if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
+            raise DiskTrouble(path=path, reason=trouble.strerror) from trouble
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in *path* durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class Objects:
+    """The stores of bytes below one data directory."""
+
+    def __init__(self, data: Path) -> None:
+        self.root = data / "objects"
+        self.models = data / "models"
+        self.artifacts = data / "artifacts"
+
+    # -- objects --------------------------------------------------------------------------------------------------
+
+    def path(self, digest: str, *, executable: bool = False) -> Path:
+        """Return where the content *digest* is kept."""
+        return self.root / digest[:2] / (digest[2:] + (".x" if executable else ""))
+
+    def has(self, entry: Entry) -> bool:
+        """Whether the content of a file's entry is stored, by name and size."""
+        try:
+            info = os.lstat(self.path(entry.value, executable=entry.kind == "x"))
+        except OSError:
+            return False
+        return stat.S_ISREG(info.st_mode) and info.st_size == entry.size
+
+    def add_tree(self, source: Path, tree: Tree) -> None:
+        """Store the content of every file of *tree*, found at *source*; durable when this returns.
+
+        Raises ``ObjectDamaged`` when a file's content is no longer what the tree says.
+        """
+        with disk_errors(self.root):
+            touched = {
+                self._add(source / entry.path, entry) for entry in tree.entries if entry.kind in "fx" and not self.has(entry)
+            }
+            for directory in touched:
+                sync_directory(directory)
+            if touched:
+                sync_directory(self.root)
+
+    def _add(self, source: Path, entry: Entry) -> Path:
+        final = self.path(entry.value, executable=entry.kind == "x")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        half = final.with_name(f".tmp-{secrets.token_hex(8)}")
+        try:
+            copy_durably(source, half, mode=0o555 if entry.kind == "x" else 0o444)
+            # What was copied is hashed, not the source: the source may change between the two.
+            digest, _ = file_digest(half)
+            if digest != entry.value:
+                raise ObjectDamaged(file=source, expected=entry.value[:12], found=digest[:12])
+            os.replace(half, final)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(half)
+        return final.parent
+
+    # -- sealed trees ---------------------------------------------------------------------------------------------
+
+    def sealed(self, tree: Tree) -> Path:
+        """Return the directory that holds *tree*, made of links into the objects when first needed.
+
+        Raises ``ObjectMissing`` where a content is not stored.
+        """
+        final = self.models / tree.model_id
+        if final.is_dir():
+            return final
+        with disk_errors(self.models):
+            self.models.mkdir(parents=True, exist_ok=True)
+            half = self.models / f".tmp-{secrets.token_hex(8)}"
+            try:
+                half.mkdir(mode=0o755)
+                for entry in tree.entries:
+                    self._place(entry, half)
+                os.rename(half, final)
+            except OSError as trouble:
+                # Another process sealed the same tree between our look and our rename.
+                if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            finally:
+                shutil.rmtree(half, ignore_errors=True)
+        return final
+
+    def _place(self, entry: Entry, root: Path) -> None:
+        at = root / entry.path
+        at.parent.mkdir(parents=True, exist_ok=True)
+        if entry.kind == "d":
+            at.mkdir(exist_ok=True)
+            return
+        if entry.kind == "l":
+            os.symlink(entry.value, at)
+            return
+        source = self.path(entry.value, executable=entry.kind == "x")
+        try:
+            os.link(source, at)
+        except FileNotFoundError as gone:
+            raise ObjectMissing(file=entry.path, digest=entry.value[:12]) from gone
+        except OSError as trouble:
+            if trouble.errno not in (errno.EMLINK, errno.EXDEV, errno.EPERM):
+                raise
+            # The inode is full (ext4: 65,000 links): a further copy takes its place and the links to come.
+            fresh = source.with_name(f".tmp-{secrets.token_hex(8)}")
+            copy_durably(source, fresh, mode=0o555 if entry.kind == "x" else 0o444)
+            os.replace(fresh, source)
+            os.link(source, at)
+
+    def check_sealed(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
+        """Compare the sealed tree, where it exists, with *tree*: names and sizes, or with *deep* every byte."""
+        root = self.models / tree.model_id
+        if not root.is_dir():
+            return []
+        return [
+            Finding(root / entry.path, wrong)
+            for entry in tree.entries
+            if (wrong := _wrong(root / entry.path, entry, deep=deep))
+        ]
+
+    def check_objects(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
+        """Compare the stored contents of *tree* with their names."""
+        found = []
+        for entry in tree.entries:
+            if entry.kind in "fx":
+                at = self.path(entry.value, executable=entry.kind == "x")
+                if wrong := _wrong(at, entry, deep=deep):
+                    found.append(Finding(at, wrong))
+        return found
+
+    def unseal(self, model_id: str) -> None:
+        """Remove a sealed tree; its contents stay in the objects. Renamed away first, so no half tree is ever seen."""
+        final = self.models / model_id
+        away = self.models / f".tmp-{secrets.token_hex(8)}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(final, away)
+            shutil.rmtree(away, ignore_errors=True)
+
+    # -- artifacts ------------------------------------------------------------------------------------------------
+
+    def artifact(self, digest: str, name: str) -> Path:
+        """Return where the published artifact is kept."""
+        return self.artifacts / digest[:2] / digest[2:] / name
+
+    def publish(self, source: Path) -> Published:
+        """Put a file or a directory into the artifact store by digest; durable when this returns.
+
+        Publishing what is there already writes nothing.
+        """
+        with disk_errors(self.artifacts):
+            if source.is_dir():
+                memo = read_tree(source, rules="all")
+                digest, size = memo.tree.digest, memo.tree.size
+            else:
+                digest, size = file_digest(source)
+            final = self.artifact(digest, source.name)
+            if os.path.lexists(final):
+                return Published(digest, size, final)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            half = final.parent / f".tmp-{secrets.token_hex(8)}"
+            try:
+                _publish_copy(source, half)
+                os.rename(half, final)
+            except OSError as trouble:
+                if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            finally:
+                _remove(half)
+            for directory in (final.parent, final.parent.parent, self.artifacts):
+                sync_directory(directory)
+        return Published(digest, size, final)
+
+    def artifact_state(self, digest: str, name: str, size: int, *, deep: bool = False) -> str | None:
+        """Return None where the artifact is as it was published, else what is wrong with it."""
+        at = self.artifact(digest, name)
+        try:
+            info = os.lstat(at)
+        except OSError:
+            return "it is not there"
+        if stat.S_ISDIR(info.st_mode):
+            return None if not deep or read_tree(at, rules="all").tree.digest == digest else "its content changed"
+        if info.st_size != size:
+            return f"it has {info.st_size} bytes, {size} were published"
+        return None if not deep or file_digest(at)[0] == digest else "its content changed"
+
+    def withdraw(self, digest: str) -> None:
+        """Remove a published artifact under all its names."""
+        final = self.artifacts / digest[:2] / digest[2:]
+        away = final.with_name(f".tmp-{secrets.token_hex(8)}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(final, away)
+            _remove(away)
+
+
+def _wrong(at: Path, entry: Entry, *, deep: bool) -> str | None:
+    try:
+        info = os.lstat(at)
+        if entry.kind == "l":
+            return None if stat.S_ISLNK(info.st_mode) and os.readlink(at) == entry.value else "the symlink changed"
+        if entry.kind == "d":
+            return None if stat.S_ISDIR(info.st_mode) else "it is no directory"
+        if not stat.S_ISREG(info.st_mode):
+            return "it is no file"
+        if info.st_size != entry.size:
+            return f"it has {info.st_size} bytes, {entry.size} were stored"
+        return "its content changed" if deep and file_digest(at)[0] != entry.value else None
+    except OSError as trouble:
+        return trouble.strerror or "it can't be read"
+
+
+def copy_durably(source: Path, target: Path, *, mode: int) -> None:
+    """Copy a regular file to the new file *target* and fsync it; the kernel shares blocks where it can."""
+    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _copy_bytes(reader, writer)
+            os.fchmod(writer, mode)
+            os.fsync(writer)
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def _copy_bytes(reader: int, writer: int) -> None:
+    try:
+        while os.copy_file_range(reader, writer, 1 << 30):
+            pass
+    except OSError as trouble:
+        if trouble.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
+            raise
+        while chunk := os.read(reader, 1 << 20):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(writer, view) :]
+
+
+def _publish_copy(source: Path, target: Path) -> None:
+    info = os.lstat(source)
+    if stat.S_ISLNK(info.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif stat.S_ISDIR(info.st_mode):
+        target.mkdir(mode=0o755)
+        for item in sorted(os.listdir(source)):
+            _publish_copy(source / item, target / item)
+        sync_directory(target)
+    else:
+        copy_durably(source, target, mode=0o555 if info.st_mode & stat.S_IXUSR else 0o444)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
