@@ -56,6 +56,7 @@ class PythonSpec:
 
     packages: tuple[str, ...] = ()  # requirement specifiers
     with_model: bool = False  # the model's own requirements join
+    kit: bool = False  # cogbuild's small kit is importable and counts
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class ModelSpec:
     cls: str  # e.g. "Predictor"
     file: str  # the reference's file, e.g. "jazzcomposer/infer.py"
     python_version: str | None = None
-    requirements: tuple[str, ...] = ()  # requirement specifiers, those of a requirements file included
+    requirements: tuple[str, ...] = ()  # specifier, URL or path, as pip takes them; a requirements file's too
+    constraints: tuple[str, ...] = ()  # specifiers that bind only what is installed anyway (-c)
+    pip_options: tuple[str, ...] = ()  # where to look and what to take: "--pre", "--find-links URL"
     system_packages: tuple[str, ...] = ()
     gpu: bool = False
     examples: tuple[Example, ...] = ()  # the form of 2021 keeps examples in cog.yaml
@@ -168,7 +171,9 @@ def from_json(kind: type[T], text: str) -> T:
 
 
 def _revive(kind: type[T], raw: dict[str, Any]) -> T:
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()
+    }
     if kind is AdapterSpec and values["python"] is not None:
         values["python"] = _revive(PythonSpec, values["python"])
     if kind in (ModelSpec, Wishes):
