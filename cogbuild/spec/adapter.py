@@ -116,7 +116,9 @@ def parse_adapter(data: bytes, path: Path) -> AdapterSpec:
 
 
 def _python(form: _Python | None) -> PythonSpec | None:
-    return form and PythonSpec(packages=form.packages, with_model=form.with_model, kit=form.kit)
+    if form is None:
+        return None
+    return PythonSpec(packages=form.packages, with_model=form.with_model, kit=form.kit)
 
 
 def _check(form: _Adapter, document: Document) -> None:
