@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.digest import file_digest
-from cogbuild.errors.state import DiskTrouble, ObjectDamaged, ObjectMissing, ReadOnlyData
+from cogbuild.errors.models import FileChangedWhileRead
+from cogbuild.errors.state import DiskTrouble, ObjectMissing, ReadOnlyData
 from cogbuild.fingerprint.trees import read_tree
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Objects:
     def add_tree(self, source: Path, tree: Tree) -> None:
         """Store the content of every file of *tree*, found at *source*; durable when this returns.
 
-        Raises ``ObjectDamaged`` when a file's content is no longer what the tree says.
+        Raises ``FileChangedWhileRead`` when a file's content is no longer what the tree says.
         """
         with disk_errors(self.root):
             touched = {
@@ -111,7 +112,7 @@ class Objects:
             # What was copied is hashed, not the source: the source may change between the two.
             digest, _ = file_digest(half)
             if digest != entry.value:
-                raise ObjectDamaged(file=source, expected=entry.value[:12], found=digest[:12])
+                raise FileChangedWhileRead(file=entry.path, directory=None)
             os.replace(half, final)
         finally:
             with contextlib.suppress(FileNotFoundError):

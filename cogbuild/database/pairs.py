@@ -49,6 +49,7 @@ class Outcome:
     test_failed: str | None = None  # what the test said when it refused
     seen: float | None = None  # when the artifact was last seen to exist
     lost: str | None = None  # why it is known to be gone
+    reasons: str = "[]"  # JSON: why it took the place of what was there before
 
     @property
     def identity(self) -> str:
@@ -75,6 +76,7 @@ class Attempt:
     max_rss: int  # bytes
     status: str  # "built", "not applicable", "failed", "refused", "interrupted"
     detail: str
+    reasons: str = "[]"  # JSON: why it was made
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,12 @@ def pending(con: sqlite3.Connection, aid: int) -> dict[int, str]:
     )
 
 
+def why_pending(con: sqlite3.Connection, aid: int, eid: int) -> str | None:
+    """Return why one pair is not done, None where it is not listed."""
+    row = con.execute("SELECT why FROM pending WHERE aid = ? AND eid = ?", (aid, eid)).fetchone()
+    return row[0] if row else None
+
+
 def add_pending(con: sqlite3.Connection, aid: int, eids: Iterable[int], why: str) -> None:
     """List pairs as not done; a reason that is there already stays, except that "planned" gives way."""
     con.executemany(
@@ -166,12 +174,12 @@ def done(con: sqlite3.Connection, aid: int, eids: Iterable[int]) -> None:
 
 # -- outcomes -----------------------------------------------------------------------------------------------------
 
-_OUTCOME = """SELECT eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost
-    FROM outcomes """
+_OUTCOME = """SELECT eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost,
+    reasons FROM outcomes """
 
 
 def _outcome(row: Sequence[Any]) -> Outcome:
-    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost = row
+    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost, reasons = row
     return Outcome(
         eid,
         aid,
@@ -186,6 +194,7 @@ def _outcome(row: Sequence[Any]) -> Outcome:
         test_failed,
         seen,
         lost,
+        reasons,
     )
 
 
@@ -224,7 +233,7 @@ def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
     """Record how a pair stands; take it off the list; list the pairs that need it if its identity moved."""
     before = outcome(con, new.eid, new.aid)
     con.execute(
-        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.eid,
             new.aid,
@@ -239,6 +248,7 @@ def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
             new.test_failed,
             new.seen,
             new.lost,
+            new.reasons,
         ),
     )
     done(con, new.aid, [new.eid])
@@ -259,7 +269,7 @@ def enqueue_dependents(con: sqlite3.Connection, aid: int, eid: int) -> None:
 def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:
     """Forget how a pair stands (``clean``)."""
     con.execute("DELETE FROM outcomes WHERE eid = ? AND aid = ?", (eid, aid))
-    con.execute("DELETE FROM pins WHERE eid = ? AND aid = ?", (eid, aid))
+    unpin_pair(con, eid, aid)
     add_pending(con, aid, [eid], "cleaned")
     enqueue_dependents(con, aid, eid)
 
@@ -295,13 +305,13 @@ def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, fail
 
 # -- attempts -----------------------------------------------------------------------------------------------------
 
-_ATTEMPT = "SELECT id, eid, aid, key, kind, started, seconds, cpu_seconds, max_rss, status, detail FROM attempts "
+_ATTEMPT = "SELECT id, eid, aid, key, kind, started, seconds, cpu_seconds, max_rss, status, detail, reasons FROM attempts "
 
 
 def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
     """Record an attempt that ended."""
     con.execute(
-        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.id,
             new.eid,
@@ -314,6 +324,7 @@ def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
             new.max_rss,
             new.status,
             new.detail,
+            new.reasons,
         ),
     )
 
@@ -357,16 +368,20 @@ def put_lock(con: sqlite3.Connection, new: LockRow, *, replace_old: bool = False
 # -- pins ---------------------------------------------------------------------------------------------------------
 
 
-def set_pin(con: sqlite3.Connection, eid: int, aid: int, *, pinned: bool) -> None:
-    """Keep what the pair has made from being collected, or no longer."""
-    if pinned:
-        con.execute("INSERT OR IGNORE INTO pins VALUES (?, ?)", (eid, aid))
-    else:
-        con.execute("DELETE FROM pins WHERE eid = ? AND aid = ?", (eid, aid))
+def set_pin(con: sqlite3.Connection, of: Outcome, *, pinned: bool) -> None:
+    """Keep what the pair has made from being collected, or no longer; it stays kept when the pair makes something new."""
+    for name in lost_names(of.artifacts):
+        if pinned:
+            con.execute("INSERT OR IGNORE INTO pins VALUES (?, ?, ?, ?)", (name, of.eid, of.aid, time.time()))
+        else:
+            con.execute("DELETE FROM pins WHERE artifact = ?", (name,))
 
 
-def pins(con: sqlite3.Connection) -> set[tuple[int, int]]:
-    """Return the pinned pairs."""
-    return {(eid, aid) for eid, aid in con.execute("SELECT eid, aid FROM pins")}
+def unpin_pair(con: sqlite3.Connection, eid: int, aid: int) -> int:
+    """Let go of everything that was pinned for a pair; return how many artifacts that were."""
+    return con.execute("DELETE FROM pins WHERE eid = ? AND aid = ?", (eid, aid)).rowcount
 
 
+def pins(con: sqlite3.Connection) -> set[str]:
+    """Return the pinned artifacts: digests of published ones, else URIs."""
+    return {name for (name,) in con.execute("SELECT artifact FROM pins")}

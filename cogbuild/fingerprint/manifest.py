@@ -24,6 +24,9 @@ FORMAT = 1
 _MANIFEST_TAG = f"manifest/{FORMAT}"
 _ROWS_TAG = "rows/1"
 
+#: The parts of a manifest, in order.
+PARTS = ("adapter", "model", "variables", "params", "examples", "python")
+
 
 class Row(NamedTuple):
     """One row; *part* tells that the value is the digest of a part."""
@@ -66,30 +69,14 @@ class Manifest:
         return next((row.value for row in self.rows if row.label == label), None)
 
 
-def manifest(
-    *,
-    adapter: Part,
-    model: Part,
-    variables: Part,
-    params: Part | None,
-    examples: Part | None,
-    python: Part | None,
-    needs: Mapping[str, str],
-) -> Manifest:
+def manifest(parts: Mapping[str, str | None], needs: Mapping[str, str]) -> Manifest:
     """List what counts for a pair, in order.
 
-    *adapter* holds format, platform, files, declared fields, interpreter, hashed variables and epoch; *needs* maps the
-    name of each needed adapter to what its outcome is identified by.
+    *parts* maps the names in ``PARTS`` to digests (the adapter's holds format, platform, files, declared fields,
+    interpreter, hashed variables and epoch); None: nothing of that kind counts. *needs* maps the name of each needed
+    adapter to what its outcome is identified by.
     """
-    shared = (
-        ("adapter", adapter),
-        ("model", model),
-        ("variables", variables),
-        ("params", params),
-        ("examples", examples),
-        ("python", python),
-    )
-    rows = [Row(label, part.digest, part=True) for label, part in shared if part is not None]
+    rows = [Row(label, digest, part=True) for label in PARTS if (digest := parts.get(label)) is not None]
     rows += [Row(f"needs:{name}", value) for name, value in sorted(needs.items())]
     return Manifest(tuple(rows))
 

@@ -1,0 +1,260 @@
+"""Active adapters: declared, found on disk, and everything of them that counts for a pair, as one part."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogbuild.database import models
+from cogbuild.digest import file_digest, tagged
+from cogbuild.errors.adapters import (
+    NeedsCircle,
+    NeedsNobody,
+    NoAdapterFile,
+    NoScriptInterpreter,
+    ScriptHasNoInterpreter,
+    ScriptMissing,
+    ScriptNotExecutable,
+    TwoAdaptersOneName,
+    UnknownBuiltin,
+)
+from cogbuild.fingerprint.manifest import FORMAT, Part, rows_part
+from cogbuild.fingerprint.trees import Memo, Tree, read_tree
+from cogbuild.spec import ADAPTER_FILE, AdapterSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cogbuild.project import Project
+
+__all__ = ["IMAGE_ADAPTER", "Adapter", "active", "builtin_root", "builtins", "load", "order"]
+
+#: The adapter whose artifact is ``COG_CPU_IMAGE``.
+IMAGE_ADAPTER = "docker-cpu"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An active adapter. What counts of it for every pair is in ``part``."""
+
+    spec: AdapterSpec
+    directory: Path
+    tree: Tree
+    part: Part
+    test: str | None  # digest of the test that judges artifacts
+    needs: tuple[str, ...]  # declared ones, and the image's adapter where the variable is passed
+    context: str  # digest of all that may change a verdict of this adapter without a model changing
+
+    @property
+    def name(self) -> str:
+        """The name, which is also the artifact's target."""
+        return self.spec.name
+
+    @property
+    def script(self) -> Path:
+        """The executable."""
+        return self.directory / self.spec.script
+
+
+def builtin_root() -> Path:
+    """Return where the shipped adapters are: in the package, or beside it in a checkout."""
+    inside = Path(__file__).parent / "builtin"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "adapters"
+
+
+def builtins() -> list[str]:
+    """Return the names of the shipped adapters."""
+    return sorted(path.parent.name for path in builtin_root().glob(f"*/{ADAPTER_FILE}"))
+
+
+def directory_of(project: Project, text: str, base: Path | None = None) -> Path:
+    """Return the directory that a setting or option names. Raises ``UnknownBuiltin``."""
+    if text.startswith("builtin:"):
+        name = text.removeprefix("builtin:")
+        if name not in builtins():
+            raise UnknownBuiltin(name=name, shipped=builtins())
+        return builtin_root() / name
+    return (base or project.root) / text
+
+
+def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str, Adapter]:
+    """Return the adapters that settings and *directories* name, in an order in which needed ones come first.
+
+    Raises errors of declarations, ``TwoAdaptersOneName`` and ``NeedsCircle``.
+    """
+    found: dict[str, Adapter] = {}
+    paths = [directory_of(project, text) for text in project.settings.adapters]
+    paths += [
+        directory_of(project, text, Path.cwd()) if isinstance(text, str) else text.absolute() for text in directories
+    ]
+    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
+        adapter = load(project, path)
+        if adapter.name in found:
+            raise TwoAdaptersOneName(name=adapter.name, first=found[adapter.name].directory, second=path)
+        found[adapter.name] = adapter
+    for adapter in found.values():
+        for needed in adapter.spec.needs:
+            if needed not in found:
+                raise NeedsNobody(adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE)
+    image = IMAGE_ADAPTER in found
+    return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+
+
+def order(adapters: Iterable[Adapter]) -> list[str]:
+    """Return names so that each comes after those it needs. Raises ``NeedsCircle``."""
+    from graphlib import CycleError, TopologicalSorter
+
+    graph = {adapter.name: _needs(adapter.spec, image=True) for adapter in adapters}
+    try:
+        return [name for name in TopologicalSorter(graph).static_order() if name in graph]
+    except CycleError as circle:
+        raise NeedsCircle(circle=" → ".join(reversed(circle.args[1]))) from None
+
+
+def _needs(spec: AdapterSpec, *, image: bool) -> tuple[str, ...]:
+    gets_image = image and spec.name != IMAGE_ADAPTER and spec.passes("COG_CPU_IMAGE")
+    return tuple(dict.fromkeys((*spec.needs, *((IMAGE_ADAPTER,) if gets_image else ()))))
+
+
+def _in_context(project: Project, adapter: Adapter, *, image: bool) -> Adapter:
+    spec = adapter.spec
+    needs = _needs(spec, image=image)
+    fields = [
+        adapter.part.digest,
+        adapter.test or "",
+        json.dumps(needs),
+        json.dumps(spec.inputs),
+        json.dumps(spec.uses),
+        json.dumps(spec.examples),
+        json.dumps(spec.params, sort_keys=True),
+        json.dumps([spec.python.packages, spec.python.with_model] if spec.python else None),
+        project.settings.docker_registry if spec.passes("COG_DOCKER_REGISTRY") else "",
+    ]
+    return replace(adapter, needs=needs, context=tagged("context/1", fields))
+
+
+def load(project: Project, directory: Path) -> Adapter:
+    """Return the adapter in *directory*. Files whose stat has not moved are not read, the declaration not parsed."""
+    declaration = directory / ADAPTER_FILE
+    if not declaration.is_file():
+        raise NoAdapterFile(directory=directory)
+    name = f"adapter:{directory}"
+    old = Memo.decode(models.memo(project.con, name)) if project.exists else None
+    memo = read_tree(directory, old, rules="adapter")
+    if memo is not old:
+        project.remember(name, memo.encode())
+    entry = memo.tree.get(ADAPTER_FILE)
+    assert entry is not None
+    spec = project.remembered(f"adapter-spec:{FORMAT}:{entry.value}", AdapterSpec, lambda: _parse(declaration))
+    _check_files(spec, directory, memo.tree)
+    part = rows_part(_rows(project, spec, directory, memo.tree))
+    test = memo.tree.get(spec.test) if spec.test else None
+    return Adapter(spec, directory, memo.tree, part, test.value if test else None, spec.needs, "")
+
+
+def _parse(declaration: Path) -> AdapterSpec:
+    from cogbuild.spec.adapter import parse_adapter
+
+    return parse_adapter(declaration.read_bytes(), declaration)
+
+
+def _check_files(spec: AdapterSpec, directory: Path, tree: Tree) -> None:
+    for key, path in (("script", spec.script), ("test", spec.test)):
+        if path is None:
+            continue
+        at = directory / path
+        if not at.is_file():
+            raise ScriptMissing(adapter=spec.name, file=at, named_in=f"{directory / ADAPTER_FILE}, {key}:")
+        if not os.access(at, os.X_OK) or (entry := tree.get(path)) is None or entry.kind == "f":
+            raise ScriptNotExecutable(adapter=spec.name, script=at)
+
+
+def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> list[tuple[str, str]]:
+    """List what counts of an adapter for every pair, in order."""
+    system = os.uname()
+    libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
+    rows = [("format", str(FORMAT)), ("platform", f"{system.sysname} {system.machine} {libc or 'other libc'}")]
+    words = {"f": "file", "x": "executable file", "l": "symlink to", "d": "empty directory"}
+    rows += [
+        (f"adapter:{entry.path}", f"{words[entry.kind]} {entry.value}".strip())
+        for entry in tree.entries
+        if _counts(spec, entry.path)
+    ]
+    declared = {
+        "script": spec.script,
+        "api": spec.api,
+        "env.pass": sorted(spec.env_pass),
+        "env.secret": sorted(spec.env_secret),
+        "state": spec.state,
+    }
+    # Only what is declared: a key that a later version adds moves no manifest that does not use it.
+    rows += [(f"declared:{key}", json.dumps(value)) for key, value in declared.items() if value]
+    if spec.python and spec.python.kit:
+        rows += _kit_rows()
+    rows.append(("interpreter", _interpreter(project, spec, directory / spec.script)))
+    rows += [(f"env:{name}", project.environ[name]) for name in sorted(spec.env_hash) if name in project.environ]
+    rows.append(("epoch", str(spec.epoch)))
+    return rows
+
+
+def _counts(spec: AdapterSpec, path: str) -> bool:
+    return path not in (ADAPTER_FILE, spec.test) and not path.endswith(".md")
+
+
+def kit_directory() -> Path:
+    """Return the directory that goes on ``PYTHONPATH`` for adapters that declare ``python: {kit: true}``."""
+    return builtin_root() / "kit"
+
+
+def _kit_rows() -> list[tuple[str, str]]:
+    tree = read_tree(kit_directory(), rules="adapter").tree
+    return [(f"kit:{entry.path}", entry.value) for entry in tree.entries if entry.path.endswith(".py")]
+
+
+def _interpreter(project: Project, spec: AdapterSpec, script: Path) -> str:
+    """Return what runs the script: the version that the shebang's program gives, or the program's digest."""
+    with script.open("rb") as lines:
+        first = lines.readline(512)
+    if first.startswith(b"\x7fELF"):
+        return "native"
+    if not first.startswith(b"#!"):
+        raise NoScriptInterpreter(adapter=spec.name, script=script)
+    words = os.fsdecode(first[2:]).split()
+    program = _program(words)
+    if spec.python is not None and os.path.basename(program).startswith("python") and "/" not in program:
+        return "python of its environment"
+    found = shutil.which(program, path=project.environ.get("PATH", os.defpath))
+    if found is None:
+        raise ScriptHasNoInterpreter(adapter=spec.name, script=script, interpreter=program or "none")
+    return _version(project, os.path.realpath(found), os.path.basename(program))
+
+
+def _program(words: Sequence[str]) -> str:
+    """Return the program that a shebang line runs; ``env`` looks it up on ``PATH``."""
+    if words and os.path.basename(words[0]) == "env":
+        rest = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
+        return rest[0] if rest else ""
+    return words[0] if words else ""
+
+
+def _version(project: Project, program: str, called: str) -> str:
+    info = os.stat(program)
+    name = f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}"
+    known = models.memo(project.con, name) if project.exists else None
+    if known is not None:
+        return known.decode()
+    from cogbuild.process import capture
+
+    asked = capture([program, "--version"], timeout=10)
+    lines = (asked.stdout or asked.stderr).decode(errors="replace").strip().splitlines()
+    version = lines[0] if asked.code == 0 and lines else f"{called} {file_digest(program)[0]}"
+    with open(program, "rb") as start:
+        shim = start.read(2) == b"#!"
+    if not shim:  # a shim may answer otherwise tomorrow without changing itself
+        project.remember(name, version.encode())
+    return version
+

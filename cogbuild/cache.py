@@ -1,0 +1,210 @@
+"""Action key to record, in diskcache. May be lost or deleted at any time; that costs only time.
+
+A record is bytes with their own digest, kept in the row: never a file, never a pickle. diskcache unpickles values, keys
+on iteration, and what a planted row names (CVE-2025-69872, also under its ``JSONDisk``); the ``Disk`` here takes text
+keys and inline bytes and refuses everything else on every way in and out.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+import zlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.database.pairs import Artifact, dump_artifacts, load_artifacts
+from cogbuild.digest import hexdigest
+from cogbuild.errors.state import CacheTooNew
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["FORMAT", "Cache", "Record"]
+
+#: Number of the format of records, in the directory's name.
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one successful action left."""
+
+    key: str
+    manifest: bytes
+    artifacts: tuple[Artifact, ...]
+    reason: str | None  # not None: not applicable
+    adapter: str
+    attempt: str
+    made: float  # seconds since the epoch
+    seconds: float  # what it cost
+    cpu_seconds: float
+    log: str  # the end of it
+
+    def encode(self) -> bytes:
+        """Return the record as bytes."""
+        fields = asdict(self) | {
+            "manifest": self.manifest.hex(),
+            "artifacts": dump_artifacts(self.artifacts),
+        }
+        body = zlib.compress(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode(), 6)
+        return bytes.fromhex(hexdigest(body)) + body
+
+    @classmethod
+    def decode(cls, data: bytes, key: str) -> Record | None:
+        """Return the record, or None where *data* is not what was written for *key*."""
+        if len(data) < 32 or bytes.fromhex(hexdigest(data[32:])) != data[:32]:
+            return None
+        fields: dict[str, Any] = json.loads(zlib.decompress(data[32:]))
+        if fields["key"] != key:
+            return None
+        return cls(
+            **fields
+            | {
+                "manifest": bytes.fromhex(fields["manifest"]),
+                "artifacts": load_artifacts(fields["artifacts"]),
+            }
+        )
+
+
+class Cache:
+    """Records below *root*; opened when first asked. A damaged cache is set aside and counts as empty."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._opened: Any = None
+        self._unusable = False
+        #: What went wrong and was passed over, for `doctor` and the run's summary.
+        self.troubles: list[str] = []
+
+    @property
+    def directory(self) -> Path:
+        """Where this format's records are."""
+        return self.root / f"records-v{FORMAT}"
+
+    def get(self, key: str) -> Record | None:
+        """Return the intact record of *key*."""
+        data = self._try(lambda cache: cache.get(key))
+        if not isinstance(data, bytes):
+            return None
+        record = Record.decode(data, key)
+        if record is None:
+            self.troubles.append(f"record {key[:12]} is damaged and was passed over")
+            self.remove(key)
+        return record
+
+    def put(self, record: Record) -> None:
+        """Keep a record. A cache that can't take it is no error: the outcome is in the database."""
+        self._try(lambda cache: cache.set(record.key, record.encode()))
+
+    def remove(self, key: str) -> None:
+        """Drop a record."""
+        self._try(lambda cache: cache.delete(key))
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys there are; what is not a key of ours is passed over."""
+        found = self._try(lambda cache: cache._sql("SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text'").fetchall())  # noqa: SLF001 - diskcache's own iteration unpickles keys
+        yield from (key for (key,) in found or ())
+
+    def raw(self, key: str) -> bytes | None:
+        """Return a record's bytes unchecked, for `cache verify`."""
+        data = self._try(lambda cache: cache.get(key))
+        return data if isinstance(data, bytes) else None
+
+    def volume(self) -> int:
+        """Return the bytes that the cache takes on disk."""
+        return sum(item.stat().st_size for item in self.directory.glob("*") if item.is_file())
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def _try(self, action: Any) -> Any:
+        if self._unusable:
+            return None
+        try:
+            return action(self._open())
+        except sqlite3.DatabaseError as trouble:
+            if isinstance(trouble, sqlite3.OperationalError) and "malformed" not in str(trouble):
+                self._unusable = True  # read-only or full: this run goes on without
+                self.troubles.append(f"the cache can't be used: {trouble}")
+                return None
+            self._set_aside(str(trouble))
+            return action(self._open())
+        except (OSError, UnreadableRow) as trouble:
+            self.troubles.append(f"the cache can't be used: {trouble}")
+            return None
+
+    def _open(self) -> Any:
+        if self._opened is None:
+            self._refuse_newer()
+            import diskcache
+
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            try:
+                self._opened = diskcache.Cache(
+                    str(self.directory),
+                    disk=_disk_class(),
+                    eviction_policy="none",
+                    cull_limit=0,
+                    size_limit=1 << 62,
+                    disk_min_file_size=1 << 62,
+                    statistics=0,
+                    tag_index=0,
+                )
+            except UnreadableRow as trouble:
+                raise sqlite3.DatabaseError(str(trouble)) from trouble
+        return self._opened
+
+    def _refuse_newer(self) -> None:
+        for found in self.root.glob("records-v*"):
+            number = found.name.removeprefix("records-v")
+            if number.isdigit() and int(number) > FORMAT:
+                raise CacheTooNew(cache=found, readable=f"v{FORMAT}")
+
+    def _set_aside(self, why: str) -> None:
+        self.close()
+        aside = self.root / f"aside-{secrets.token_hex(4)}"
+        self.directory.rename(aside)
+        self.troubles.append(f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty")
+
+
+class UnreadableRow(Exception):  # noqa: N818 - never leaves this module
+    """A row of the cache that is neither text key nor inline bytes."""
+
+
+def _disk_class() -> Any:
+    import diskcache
+
+    class PlainDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
+        """Text keys and inline bytes; nothing is ever unpickled, opened or unlinked for a row."""
+
+        def put(self, key: object) -> tuple[str, bool]:
+            if not isinstance(key, str):
+                raise UnreadableRow("a key is not text")
+            return key, True
+
+        def get(self, key: object, raw: object) -> str:
+            if not raw or not isinstance(key, str):
+                raise UnreadableRow("a key is not text")
+            return key
+
+        def store(self, value: object, read: object, key: object = None) -> tuple[int, int, None, sqlite3.Binary]:  # noqa: ARG002
+            if read or not isinstance(value, bytes):
+                raise UnreadableRow("a value is not bytes")
+            return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
+
+        def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
+            if mode != diskcache.core.MODE_RAW or filename is not None or read or not isinstance(value, bytes):
+                raise UnreadableRow("a value is not inline bytes")
+            return value
+
+        def remove(self, *_paths: object) -> None:
+            """Rows of ours have no files, and a planted row's file is none of our business."""
+
+    return PlainDisk

@@ -1,0 +1,337 @@
+"""Models: added from a directory or a zip, linked, named by a prefix of their ID, verified, let go."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.database import models, pairs
+from cogbuild.errors import CogbuildError
+from cogbuild.errors.models import (
+    AmbiguousModel,
+    LinkedDirectoryGone,
+    NoModelFile,
+    NotAModelPath,
+    UnknownModel,
+)
+from cogbuild.fingerprint.manifest import tree_part
+from cogbuild.fingerprint.trees import Memo, Tree, read_tree
+from cogbuild.objects import Finding, disk_errors
+from cogbuild.spec import MODEL_FILE, WISHES_FILE, ModelSpec, Wishes, from_json, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cogbuild.database.models import EntryRow, Link
+    from cogbuild.project import Project
+
+__all__ = ["Added", "Problem", "add", "find", "link", "refresh_links", "remove", "repo_for", "spec_of", "tree_of", "verify"]
+
+#: The fewest digits of an ID that name a model.
+SHORTEST_PREFIX = 7
+
+
+@dataclass(frozen=True)
+class Added:
+    """What adding a model came to."""
+
+    model: str  # 40 hex digits
+    repo: str
+    eid: int
+    new: bool
+    files: int
+    size: int  # bytes
+    linked: bool
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A live directory that can't be used now; the rest goes on."""
+
+    path: str
+    error: CogbuildError
+
+
+def repo_for(path: Path) -> str:
+    """Return the repo of a model for which none was given: ``local/<directory name>``."""
+    name = path.stem if path.suffix.lower() == ".zip" else path.name
+    return "local/" + (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model")
+
+
+def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str | None = None) -> Added:
+    """Store the model at *path* (a directory or a zip) and return it; durable when this returns.
+
+    Raises errors of models, uploads, declarations and state. Nothing is kept of what is refused.
+    """
+    path = path.absolute()
+    project.make()
+    if path.is_dir():
+        return _store(project, path, repo or repo_for(path), cpu_image)
+    if not path.is_file():
+        raise NotAModelPath(path=path)
+    from cogbuild.archive import extract
+
+    with disk_errors(project.data), tempfile.TemporaryDirectory(dir=project.data / "work", prefix="upload-") as temporary:
+        inside = Path(temporary) / "model"
+        inside.mkdir()
+        extract(path, inside, limit=project.settings.zip_limit)
+        if not (inside / MODEL_FILE).is_file():
+            raise NoModelFile(path=path, found=_only_directory(inside))
+        return _store(project, inside, repo or repo_for(path), cpu_image)
+
+
+def _only_directory(inside: Path) -> str | None:
+    names = os.listdir(inside)
+    if len(names) == 1 and (inside / names[0] / MODEL_FILE).is_file():
+        return f"{names[0]}/{MODEL_FILE}: zip what is in {names[0]}, not {names[0]} itself"
+    return None
+
+
+def _store(project: Project, directory: Path, repo: str, cpu_image: str | None) -> Added:
+    tree = read_tree(directory).tree
+    spec, wishes = declared(directory, tree)
+    project.objects.add_tree(directory, tree)
+    return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
+
+
+def declared(directory: Path, tree: Tree) -> tuple[ModelSpec, Wishes]:
+    """Return what the model in *directory* declares, checked against its files."""
+    from cogbuild.spec.model import check_reference, parse_model, parse_wishes
+
+    if (entry := tree.get(MODEL_FILE)) is None or entry.kind not in "fx":
+        raise NoModelFile(path=directory)
+
+    def read(path: str) -> bytes | None:
+        inside = tree.get(os.path.normpath(path))
+        return (directory / inside.path).read_bytes() if inside is not None and inside.kind in "fx" else None
+
+    spec = parse_model((directory / MODEL_FILE).read_bytes(), directory / MODEL_FILE, read)
+    check_reference(spec, read(spec.file), directory / MODEL_FILE)
+    wishes = Wishes()
+    if (at := directory / WISHES_FILE).is_file():
+        wishes = parse_wishes(at.read_bytes(), at)
+    return spec, wishes
+
+
+def _settings(spec: ModelSpec, wishes: Wishes) -> dict[str, Any]:
+    return {
+        "adapters": list(wishes.adapters) if wishes.adapters is not None else None,
+        "params": {name: dict(values) for name, values in wishes.params.items()},
+        "examples": [asdict(example) for example in wishes.examples or spec.examples],
+    }
+
+
+def _record(
+    project: Project,
+    tree: Tree,
+    spec: ModelSpec,
+    wishes: Wishes,
+    *,
+    repo: str,
+    cpu_image: str | None,
+    link: Link | None,
+) -> Added:
+    part = tree_part(tree)
+
+    def work(con: Any) -> Added:
+        models.put_parts(con, [part])
+        mid = models.add_model(
+            con, model=tree.model_id, tree=tree.digest, spec=to_json(spec), files=len(tree.entries), size=tree.size
+        )
+        eid, new = models.add_entry(
+            con, repo=repo, mid=mid, sealed=link is None, cpu_image=cpu_image, settings=_settings(spec, wishes)
+        )
+        if link is not None:
+            _follow_wishes(con, eid, _settings(spec, wishes))
+            models.add_link(con, replace(link, eid=eid))
+        return Added(tree.model_id, repo, eid, new, len(tree.entries), tree.size, link is not None)
+
+    return project.database.write(work)
+
+
+def _follow_wishes(con: Any, eid: int, settings: dict[str, Any]) -> None:
+    """A live directory's wishes are live too: editing ``cog-adapters.yaml`` takes effect without adding it again."""
+    entry = models.find(con, eid)
+    if entry is not None and entry.settings != settings:
+        models.change_entry(con, eid, settings=settings, cpu_image=entry.cpu_image)
+
+
+def link(project: Project, path: Path, *, repo: str | None = None, cpu_image: str | None = None) -> Added:
+    """Keep a live directory: it is looked at on every run, and each content that it has had is a version."""
+    path = Path(os.path.realpath(path))
+    if not path.is_dir():
+        raise NotAModelPath(path=path)
+    project.make()
+    return _look(project, models.Link(str(path), repo or repo_for(path), None, declared=False, memo=None), cpu_image)
+
+
+def _look(project: Project, known: Link, cpu_image: str | None = None) -> Added:
+    directory = Path(known.path)
+    memo = read_tree(directory, Memo.decode(_unpacked(known.memo)[1]))
+    spec, wishes = declared(directory, memo.tree)
+    seen = replace(known, memo=_packed(directory, memo))
+    return _record(project, memo.tree, spec, wishes, repo=known.repo, cpu_image=cpu_image, link=seen)
+
+
+def _packed(directory: Path, memo: Memo) -> bytes:
+    return _wishes_stat(directory) + memo.encode()
+
+
+def _unpacked(blob: bytes | None) -> tuple[bytes, bytes | None]:
+    return (b"", None) if blob is None else (blob[:24], blob[24:])
+
+
+def _wishes_stat(directory: Path) -> bytes:
+    """Return what ``cog-adapters.yaml`` looks like: it is no part of the tree, and yet an edit counts."""
+    try:
+        info = os.stat(directory / WISHES_FILE)
+    except OSError:
+        return bytes(24)
+    return b"".join(value.to_bytes(8, "big") for value in (info.st_size, info.st_mtime_ns, info.st_ino))
+
+
+def refresh_links(project: Project) -> list[Problem]:
+    """Look at every live directory, one stat a file; those that moved become new versions. Returns what can't be used."""
+    problems = []
+    for known in _links(project):
+        directory = Path(known.path)
+        try:
+            wishes, blob = _unpacked(known.memo)
+            old = Memo.decode(blob)
+            memo = read_tree(directory, old)
+            if memo is old and known.eid is not None and wishes == _wishes_stat(directory):
+                continue
+            same_tree = old is not None and memo.tree.digest == old.tree.digest and wishes == _wishes_stat(directory)
+            if same_tree and known.eid is not None:
+                seen = replace(known, memo=_packed(directory, memo))
+                project.database.write(lambda con, seen=seen: models.add_link(con, seen))  # type: ignore[misc]
+                continue
+            _look(project, known)
+        except (FileNotFoundError, NotADirectoryError):
+            problems.append(Problem(known.path, LinkedDirectoryGone(path=known.path, model=_name_of(project, known))))
+        except CogbuildError as error:
+            problems.append(Problem(known.path, error))
+    return problems
+
+
+def _name_of(project: Project, known: Link) -> str:
+    entry = models.find(project.con, known.eid) if known.eid is not None else None
+    return entry.model[:12] if entry else "ID"
+
+
+def _links(project: Project) -> list[Link]:
+    """Return the live directories: those that `models add --link` named and those that the settings name now."""
+    stored = {item.path: item for item in models.links(project.con)} if project.exists else {}
+    wanted = _declared_links(project)
+    gone = [path for path, item in stored.items() if item.declared and path not in wanted]
+    if gone:
+        project.database.write(lambda con: [models.drop_link(con, path) for path in gone])
+    if wanted and not project.exists:
+        project.make()
+    kept = [item for path, item in stored.items() if path not in gone and path not in wanted]
+    for path, repo in wanted.items():
+        item = stored.get(path)
+        kept.append(item if item is not None and item.repo == repo else models.Link(path, repo, None, declared=True, memo=None))
+    return kept
+
+
+def _declared_links(project: Project) -> dict[str, str]:
+    """Return repo by path of the live directories that the settings name."""
+    wanted: dict[str, str] = {}
+    for source in project.settings.models:
+        if not all(_importable(module) for module in source.requires):
+            continue
+        pattern = os.path.join(project.root, source.path)
+        found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        for path in found:
+            if glob.has_magic(pattern) and not os.path.isfile(os.path.join(path, MODEL_FILE)):
+                continue
+            real = os.path.realpath(path)
+            wanted.setdefault(real, source.repo or repo_for(Path(real)))
+    return wanted
+
+
+def _importable(module: str) -> bool:
+    from importlib.util import find_spec
+
+    with contextlib.suppress(ImportError, ValueError):
+        return find_spec(module) is not None
+    return False
+
+
+def find(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
+    """Return the entries that *prefix* names: one model, in each of its repos or in *repos*.
+
+    Raises ``UnknownModel`` and ``AmbiguousModel``.
+    """
+    name = prefix.lower()
+    if not re.fullmatch(r"[0-9a-f]{1,40}", name) or len(name) < SHORTEST_PREFIX or not project.exists:
+        raise UnknownModel(model=prefix, expected=f"{SHORTEST_PREFIX} to 40 hex digits of its ID", repo=", ".join(repos) or None)
+    found = models.entries(project.con, prefix=name, repos=repos)
+    if not found:
+        raise UnknownModel(model=prefix, repo=", ".join(repos) or None)
+    ids = sorted({entry.model for entry in found})
+    if len(ids) > 1:
+        raise AmbiguousModel(model=prefix, could_be=ids[:8], and_more=len(ids) - 8 if len(ids) > 8 else None)
+    return found
+
+
+def spec_of(entry: EntryRow) -> ModelSpec:
+    """Return what the model's ``cog.yaml`` says."""
+    return from_json(ModelSpec, entry.spec)
+
+
+def tree_of(project: Project, digest: str) -> Tree:
+    """Return a tree that the database keeps."""
+    part = models.part(project.con, digest)
+    assert part is not None, f"tree {digest} is not in the database"
+    return Tree.decode(part[1])
+
+
+def directory_of(project: Project, entry: EntryRow, tree: Tree) -> Path:
+    """Return the directory that holds the entry's files: sealed, or live.
+
+    Raises ``ObjectMissing`` and ``LinkedDirectoryGone``.
+    """
+    if entry.sealed:
+        return project.objects.sealed(tree)
+    live = models.link_of(project.con, entry.eid)
+    if live is None or not os.path.isdir(live):
+        raise LinkedDirectoryGone(path=live or "?", model=entry.model[:12])
+    return Path(live)
+
+
+def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Finding]:
+    """Hash everything that is kept of a sealed model; return what is wrong. A damaged sealed tree is taken away."""
+    if not entry.sealed:
+        return []
+    tree = tree_of(project, entry.tree)
+    objects = project.objects
+    sealed = objects.check_sealed(tree, deep=deep)
+    if sealed:
+        objects.unseal(tree.model_id)
+    stored = objects.check_objects(tree, deep=deep)
+    for finding in stored:
+        with contextlib.suppress(OSError):
+            aside = project.data / "aside"
+            aside.mkdir(exist_ok=True)
+            shutil.move(finding.path, aside / (finding.path.parent.name + finding.path.name))
+    return stored or sealed
+
+
+def remove(project: Project, entry: EntryRow) -> None:
+    """Let go of (repo, model): its outcomes are released, its attempts stay; files go with the next ``gc``."""
+    project.database.write(lambda con: models.retire(con, entry.eid))
+
+
+def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[pairs.Attempt]:
+    """Return the attempts of a pair, the first first."""
+    aid = pairs.adapter_id(project.con, adapter)
+    return pairs.attempts(project.con, entry.eid, aid) if aid is not None else []

@@ -1,0 +1,132 @@
+"""One data directory and the settings beside it: where everything is, opened when first used."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogbuild.cache import Cache
+from cogbuild.database import Database, models
+from cogbuild.digest import hexdigest
+from cogbuild.errors.state import NoDataDirectory
+from cogbuild.objects import Objects, disk_errors
+from cogbuild.spec import SETTINGS_FILE, Settings, from_json, to_json
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Mapping
+
+    from typing import Self, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["DATA_DIRECTORY", "Project"]
+
+DATA_DIRECTORY = ".cogbuild"
+
+
+class Project:
+    """A data directory. Opening costs nothing; the database, the cache and the settings open when they are asked for."""
+
+    def __init__(self, data: Path, *, environ: Mapping[str, str] | None = None) -> None:
+        self.data = data.absolute()
+        self.root = self.data.parent
+        self.environ = dict(os.environ if environ is None else environ)
+        self.database = Database(self.data / "cog.db")
+        self.objects = Objects(self.data)
+        self.cache = Cache(self.data / "cache")
+
+    @classmethod
+    def find(cls, *, data_dir: str | None = None, start: Path | None = None) -> Self:
+        """Return the project of *data_dir*, else of ``COGBUILD_DATA_DIR``, else the nearest one upwards.
+
+        Raises ``NoDataDirectory``.
+        """
+        named = data_dir or os.environ.get("COGBUILD_DATA_DIR")
+        if named:
+            return cls(Path(named))
+        here = (start or Path.cwd()).absolute()
+        for directory in (here, *here.parents):
+            if (directory / DATA_DIRECTORY).is_dir() or settings_file(directory) is not None:
+                return cls(directory / DATA_DIRECTORY)
+        raise NoDataDirectory(directory=here)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Site settings: the file beside the data directory, then ``COGBUILD_…``; parsed once a content."""
+        path = settings_file(self.root)
+        settings = Settings()
+        if path is not None:
+            data = path.read_bytes()
+            settings = self.remembered(f"settings:{path.name}:{hexdigest(data)}", Settings, lambda: _parse(data, path))
+        if not any(name.startswith("COGBUILD_") for name in self.environ):
+            return settings
+        from cogbuild.spec.site import override
+
+        return override(settings, self.environ)
+
+    def remembered(self, name: str, kind: type[T], parse: Callable[[], T]) -> T:
+        """Return a declaration from the memo *name*, parsed and remembered where it is new."""
+        known = models.memo(self.database.con, name) if self.exists else None
+        if known is not None:
+            return from_json(kind, known.decode())
+        value = parse()
+        self.remember(name, to_json(value).encode())
+        return value
+
+    def remember(self, name: str, value: bytes) -> None:
+        """Keep a memo where the data directory exists and can be written; it is only a hint."""
+        from cogbuild.errors.state import DiskTrouble, ReadOnlyData
+
+        if self.exists:
+            with contextlib.suppress(ReadOnlyData, DiskTrouble):
+                self.database.write(lambda con: models.put_memo(con, name, value))
+
+    @property
+    def exists(self) -> bool:
+        """Whether the data directory is there."""
+        return self.data.is_dir()
+
+    @property
+    def con(self) -> sqlite3.Connection:
+        """This thread's connection to the database, for reading."""
+        return self.database.con
+
+    def make(self) -> None:
+        """Make the data directory where it is not there."""
+        with disk_errors(self.data):
+            self.data.mkdir(mode=0o755, parents=True, exist_ok=True)
+            for name in ("logs", "work", "envs", "state"):
+                (self.data / name).mkdir(mode=0o755 if name == "logs" else 0o700, exist_ok=True)
+
+    def close(self) -> None:
+        """Close database and cache."""
+        self.cache.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+def settings_file(directory: Path) -> Path | None:
+    """Return the settings file in *directory*: ``cogbuild.yaml``, or ``pyproject.toml`` with ``[tool.cogbuild]``."""
+    own = directory / SETTINGS_FILE
+    if own.is_file():
+        return own
+    shared = directory / "pyproject.toml"
+    with contextlib.suppress(OSError):
+        if b"[tool.cogbuild]" in shared.read_bytes():
+            return shared
+    return None
+
+
+def _parse(data: bytes, path: Path) -> Settings:
+    from cogbuild.spec.site import parse_settings
+
+    return parse_settings(data, path)
