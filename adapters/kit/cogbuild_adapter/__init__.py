@@ -1,0 +1,51 @@
+"""What Python adapters share. An adapter in ten lines:
+
+    #!/usr/bin/env python3
+    import json
+    from cogbuild_adapter import examples, load, output_path, run
+
+    def main():
+        predictor = load()                       # as Cog does: imported, setup() called
+        answers = [predictor.predict(example.input) for example in examples()]
+        target = output_path("answers.json")
+        target.write_text(json.dumps(answers, default=str))
+        return target                            # becomes the one line on stdout
+
+    run(main)
+
+``python: {kit: true}`` in ``cog-adapter.yaml`` puts this package on the path and its files into the key. Importing it
+needs the standard library only; ``load`` needs the ``cog`` package in the adapter's environment.
+"""
+
+from __future__ import annotations
+
+from cogbuild_adapter.contract import (
+    AdapterError,
+    Example,
+    NotApplicable,
+    artifact_path,
+    examples,
+    output_path,
+    param,
+    run,
+)
+from cogbuild_adapter.networks import Call, Network, find_networks, observe, the_network
+from cogbuild_adapter.predictor import Predictor, load
+
+__all__ = [
+    "AdapterError",
+    "Call",
+    "Example",
+    "Network",
+    "NotApplicable",
+    "Predictor",
+    "artifact_path",
+    "examples",
+    "find_networks",
+    "load",
+    "observe",
+    "output_path",
+    "param",
+    "run",
+    "the_network",
+]

@@ -1,0 +1,126 @@
+"""The adapter's side of the contract: what comes in by the environment, the one line, the exit code.
+
+Knows nothing of Cog or of any framework.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_NOT_APPLICABLE = 100
+
+T = TypeVar("T", str, int, float, bool)
+
+
+class NotApplicable(Exception):  # noqa: N818  (an answer, not an error)
+    """The adapter makes nothing of this model; the text is one sentence that says why."""
+
+
+class AdapterError(Exception):
+    """Something that whoever runs the adapter can put right; the text is one sentence that says how."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One example of the model: inputs by name and, where known, the output that they give."""
+
+    input: Mapping[str, Any]
+    output: Any = None
+
+
+def run(main: Callable[[], str | os.PathLike[str] | None]) -> NoReturn:
+    """Call *main*, print what it returns as the one line on stdout, and end the process.
+
+    Whatever else is printed, by the model, by C libraries or by children, goes to stderr. ``NotApplicable`` ends with
+    exit code 100 and ``AdapterError`` with 1, their sentence as the last line of stderr; any other exception is a
+    traceback and 1.
+    """
+    line = _private_stdout()
+    code = _ended(main, line)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: threads and exit handlers of the model would keep the process alive, or print after the last line.
+    os._exit(code)
+
+
+def _private_stdout() -> int:
+    """Return a descriptor of the real stdout that no child inherits; descriptor 1 becomes stderr."""
+    sys.stdout.flush()
+    line = os.dup(1)
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    return line
+
+
+def _ended(main: Callable[[], str | os.PathLike[str] | None], line: int) -> int:
+    try:
+        result = main()
+    except (NotApplicable, AdapterError) as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        sys.stdout.flush()
+        print(" ".join(str(error).split()), file=sys.stderr)
+        return _NOT_APPLICABLE if isinstance(error, NotApplicable) else 1
+    except SystemExit as stop:
+        # A model that calls sys.exit() has not given an artifact, whatever code it chose.
+        print(f"the model's code ended the process with sys.exit({stop.code!r})", file=sys.stderr)
+        return 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    if result is not None:
+        os.write(line, os.fsencode(result) + b"\n")
+    return 0
+
+
+def param(name: str, default: T) -> T:
+    """Return the parameter *name* (``COG_PARAM_<NAME>``), read as what *default* is."""
+    text = os.environ.get("COG_PARAM_" + name.upper().replace("-", "_"))
+    if text is None:
+        return default
+    kind = type(default)
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return kind(text)
+    except (ValueError, KeyError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise AdapterError(f"the parameter {name} is {text!r}, but it has to be {wanted}") from None
+
+
+def examples() -> list[Example]:
+    """Return the model's examples, which ``examples: true`` in ``cog-adapter.yaml`` asks for; there is at least one."""
+    name = os.environ.get("COG_EXAMPLES_FILE")
+    listed = json.loads(Path(name).read_text(encoding="utf-8")) if name else []
+    if not listed:
+        raise AdapterError(
+            "the model has no examples: give at least one under `examples:` in its cog-adapters.yaml, "
+            "as `- input: {name: value}`"
+        )
+    return [Example(item["input"], item.get("output")) for item in listed]
+
+
+def output_path(name: str) -> Path:
+    """Return where the artifact *name* is to be written."""
+    return Path(os.environ["COG_OUTPUT_DIR"], name)
+
+
+def artifact_path() -> Path:
+    """Return the path of the artifact that a ``test:`` script is asked to judge."""
+    uri = os.environ.get("COG_ARTIFACT_URI", "")
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        raise AdapterError(f"COG_ARTIFACT_URI is {uri!r}, but only file: URIs can be read here")
+    return Path(url2pathname(parts.path))
