@@ -76,7 +76,9 @@ def _read_toml(data: bytes, path: Path) -> Document:
     text = read_text(data, path)
     try:
         table: Any = tomllib.loads(text).get("tool", {})
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise BrokenToml(file=path, problem="it nests too deeply") from None
+    except ValueError as error:
         problem, _, place = str(error).partition(" (at line ")
         line = place.partition(",")[0]
         raise BrokenToml(file=path, line=line if line.isdigit() else None, problem=problem.lower()) from None

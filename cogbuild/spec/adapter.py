@@ -183,7 +183,7 @@ def _check_collisions(
             raise NamesCollide(
                 first=first,
                 second=name,
-                key=place[-1],
+                key=key_name(place),
                 variable=variable(name),
                 **document.where((*place, step)),
             )
