@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -53,6 +52,8 @@ def _is(version: str, asked: str) -> bool:
 
 def _installed(asked: str) -> list[tuple[str, str]]:
     """Return (path, version) of each CPython that uv finds for *asked*, newest first."""
+    import json
+
     # Not `uv python find`: one launcher on PATH that can't be run, such as a pyenv shim, makes it give up.
     ended = tool.run("python", "list", "--only-installed", "--output-format=json", asked)
     if ended.code != 0:

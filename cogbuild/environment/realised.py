@@ -17,7 +17,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,6 +61,7 @@ def realise(
     if python.version != lock.python:
         raise ValueError(f"a lock for Python {lock.python} can't be realised with {python.version}")
     name = lock.digest[:_NAME_DIGITS]
+    envs = Path(os.path.abspath(envs))  # uv does not run where we do
     place = envs / name
     if _usable(place):
         return place
@@ -137,7 +137,7 @@ def _make(lock: Lock, python: Python, place: Path, on_line: Callable[[bytes], No
             _remove(place)
         os.rename(making, place)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        _delete(making)
 
 
 def _install(lock: Lock, making: Path, place: Path, on_line: Callable[[bytes], None] | None) -> None:
@@ -169,7 +169,7 @@ def _remove(path: Path) -> None:
     aside = _aside(path, "removing")
     with contextlib.suppress(FileNotFoundError):
         os.rename(path, aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    _delete(aside)
 
 
 def _sweep(envs: Path, digit: str) -> None:
@@ -177,7 +177,15 @@ def _sweep(envs: Path, digit: str) -> None:
     for name in os.listdir(envs):
         found = _LEFTOVER.match(name)
         if found and found[2] == digit:
-            shutil.rmtree(envs / name, ignore_errors=True)
+            _delete(envs / name)
+
+
+def _delete(directory: Path) -> None:
+    from shutil import rmtree
+
+    rmtree(
+        directory, ignore_errors=True
+    )  # an orphaned uv may still write there; the next sweep takes the rest
 
 
 def _size(directory: Path) -> int:

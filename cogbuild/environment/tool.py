@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild.errors.environments import UvMissing, UvTooOld
-from cogbuild.process import Captured, capture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["offline_only", "out_of_reach", "run", "said", "tell", "variables"]
+    from cogbuild.process import Captured
+
+__all__ = ["index_options", "out_of_reach", "run", "said", "tell", "variables"]
 
 # Variables that choose an interpreter or a project for uv's own commands; ours name both.
 _DROPPED = (
@@ -34,6 +34,7 @@ _FROM_PIP = (
     ("PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL", ("UV_EXTRA_INDEX_URL", "UV_INDEX")),
     ("PIP_NO_INDEX", "UV_NO_INDEX", ("UV_NO_INDEX",)),
 )
+_PATHS = ("UV_FIND_LINKS", "UV_CACHE_DIR", "UV_CONFIG_FILE")
 _FALSE = ("", "0", "false", "no", "off")
 _QUOTED_LINES = 40
 
@@ -46,17 +47,21 @@ def run(
     It runs outside every project unless *cwd* says otherwise: what stands in the ``pyproject.toml`` around us is not
     meant for an adapter's environment.
     """
+    from tempfile import gettempdir
+
+    from cogbuild.process import capture
+
     program = _program()
     env = variables(os.environ)
     argv = [program, *map(str, args), "--color=never", "--no-progress", "--no-python-downloads"]
     try:
-        ended = capture(argv, env=env, cwd=cwd or Path(tempfile.gettempdir()), on_line=on_line)
+        ended = capture(argv, env=env, cwd=cwd or Path(gettempdir()), on_line=on_line)
     except OSError as trouble:
         raise UvMissing(python=sys.executable, program=program, reason=trouble.strerror) from trouble
     if ended.code == 2 and (
         b"unexpected argument" in ended.stderr or b"unrecognized subcommand" in ended.stderr
     ):
-        version = capture([program, "--version"], env=env).stdout.strip()
+        version = capture([program, "--version"], env=env).stdout.strip().decode()
         raise UvTooOld(python=sys.executable, program=program, version=version, uv_says=said(ended))
     return ended
 
@@ -72,13 +77,23 @@ def _program() -> str:
 
 
 def variables(base: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for uv: all of *base*, and what only pip was told."""
+    """Return the variables for uv: all of *base*, and what only pip was told.
+
+    Paths become absolute, because uv does not run where we do.
+    """
     env = {name: value for name, value in base.items() if name not in _DROPPED}
     for pip, name, told in _FROM_PIP:
         if base.get(pip) and not any(base.get(other) for other in told):
             # pip separates by white space; uv does so too, but for places to find links, where it wants commas.
             env[name] = ",".join(base[pip].split()) if name == "UV_FIND_LINKS" else base[pip]
+    for name in _PATHS:
+        if env.get(name):
+            env[name] = ",".join(_absolute(place) for place in env[name].split(","))
     return env
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else os.path.abspath(os.path.expanduser(place.strip()))
 
 
 def index_options() -> list[str]:
@@ -94,15 +109,14 @@ def said(ended: Captured) -> str:
     return "\n".join(line for line in lines[start:][:_QUOTED_LINES] if line.strip())
 
 
-def offline_only(ended: Captured) -> bool:
-    """Whether uv failed, or may have failed, only because it was not to use the network."""
-    return b"network was disabled" in ended.stderr or b"network is disabled" in ended.stderr
-
-
 def out_of_reach(ended: Captured) -> bool:
-    """Whether uv failed because an index or a file did not answer."""
+    """Whether uv failed because an index or a file did not answer, or was not to be asked."""
+    if (
+        b"ash mismatch" in ended.stderr or b"uild backend" in ended.stderr
+    ):  # uv says "Failed to download" there too
+        return False
     words = (b"Failed to fetch", b"Failed to download", b"error sending request", b"Could not connect")
-    return offline_only(ended) or any(word in ended.stderr for word in words)
+    return any(word in ended.stderr for word in (*words, b"network was disabled", b"network is disabled"))
 
 
 def tell(on_line: Callable[[bytes], None] | None, text: str | bytes) -> None:
