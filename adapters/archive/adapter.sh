@@ -25,7 +25,7 @@ tar=$(gnu_tar)
 target=${COG_OUTPUT_DIR:?}/model.tar
 
 # Out of the archive: times, owners, all mode bits but "executable", and whether equal files share an inode.
-"$tar" --create --file="$target" --force-local --format=gnu \
+"$tar" --create --file="$target" --format=gnu \
     --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
     --mode=u=rwX,go=rX --hard-dereference .
 
