@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from typing import Self, TypeVar
 
+    from cogbuild.database.pairs import Artifact
+
     T = TypeVar("T")
 
 __all__ = ["DATA_DIRECTORY", "Project"]
@@ -94,6 +96,14 @@ class Project:
     def con(self) -> sqlite3.Connection:
         """This thread's connection to the database, for reading."""
         return self.database.con
+
+    def uri(self, artifact: Artifact) -> str:
+        """Return an artifact's URI as people use it; what cogbuild keeps itself is found again after a move."""
+        return (self.objects.artifacts / artifact.uri).as_uri() if artifact.published else artifact.uri
+
+    def log(self, attempt: str) -> Path:
+        """Return where an attempt's log is."""
+        return self.data / "logs" / f"{attempt}.log"
 
     def make(self) -> None:
         """Make the data directory where it is not there."""

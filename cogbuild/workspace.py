@@ -63,7 +63,8 @@ class Workspaces:
         self._guard = threading.Lock()
         self._count = 0
         self._spare: list[Path] = []
-        self._directory, self._lock = _locked_directory(parent)
+        #: Private to this process; swept when it is gone.
+        self.directory, self._lock = _locked_directory(parent)
 
     def open(
         self,
@@ -104,14 +105,14 @@ class Workspaces:
     def _fresh(self) -> Path:
         with self._guard:
             self._count += 1
-            directory = self._directory / f"{self._count:x}"
+            directory = self.directory / f"{self._count:x}"
         directory.mkdir()
         return directory
 
     def close(self) -> None:
         """Remove them all, then let go of the lock."""
         try:
-            remove_tree(self._directory)
+            remove_tree(self.directory)
         finally:
             os.close(self._lock)
 

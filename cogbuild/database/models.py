@@ -83,6 +83,23 @@ def entries(
     return [_entry(row) for row in con.execute(sql, values)]
 
 
+def newest_first(con: sqlite3.Connection, eids: Iterable[int], repos: Sequence[str] = ()) -> list[int]:
+    """Return those of *eids* that are live, and in *repos* where some are given, the newest first."""
+    where = f"AND r.user || '/' || r.name IN ({','.join('?' * len(repos))})" if repos else ""
+    rows = con.execute(
+        "SELECT e.eid FROM entries e JOIN repos r USING (rid) WHERE e.live AND e.eid IN (SELECT value FROM json_each(?)) "
+        f"{where} ORDER BY e.added DESC, e.eid DESC",
+        [json.dumps(list(eids)), *repos],
+    )
+    return [eid for (eid,) in rows]
+
+
+def entries_with_wishes(con: sqlite3.Connection) -> list[EntryRow]:
+    """Return the live entries that do not simply want every adapter."""
+    rows = con.execute(_ENTRY + "WHERE e.live AND (e.cpu_image IS NOT NULL OR e.settings ->> 'adapters' IS NOT NULL)")
+    return [_entry(row) for row in rows]
+
+
 def find(con: sqlite3.Connection, eid: int) -> EntryRow | None:
     """Return the entry *eid*, live or not."""
     row = con.execute(_ENTRY + "WHERE e.eid = ?", (eid,)).fetchone()
@@ -228,3 +245,8 @@ def memo(con: sqlite3.Connection, name: str) -> bytes | None:
 def put_memo(con: sqlite3.Connection, name: str, value: bytes) -> None:
     """Keep a memo."""
     con.execute("INSERT OR REPLACE INTO memos VALUES (?, ?)", (name, value))
+
+
+def drop_memo(con: sqlite3.Connection, name: str) -> None:
+    """Forget a memo."""
+    con.execute("DELETE FROM memos WHERE name = ?", (name,))

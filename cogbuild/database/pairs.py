@@ -274,6 +274,13 @@ def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:
     enqueue_dependents(con, aid, eid)
 
 
+def is_named(con: sqlite3.Connection, digest: str) -> bool:
+    """Whether an outcome or a pin names the published artifact."""
+    if con.execute("SELECT 1 FROM pins WHERE artifact = ?", (digest,)).fetchone():
+        return True
+    return con.execute("SELECT 1 FROM outcomes WHERE instr(artifacts, ?) LIMIT 1", (digest,)).fetchone() is not None
+
+
 def mark_seen(con: sqlite3.Connection, eid: int, aid: int, when: float) -> None:
     """Say when the artifact was last seen to exist."""
     con.execute("UPDATE outcomes SET seen = ?, lost = NULL WHERE eid = ? AND aid = ?", (when, eid, aid))
@@ -301,6 +308,22 @@ def any_lost(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> bool:
 def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, failed: str | None) -> None:
     """Record what a changed test said of an outcome."""
     put_outcome(con, replace(old, test=test, test_failed=failed))
+
+
+def count(
+    con: sqlite3.Connection, adapter: str, *, runs: int = 0, misses: int = 0, restored: int = 0, saved: float = 0.0
+) -> None:
+    """Add to an adapter's counters; *saved* is the seconds that a restored piece of work had taken."""
+    con.execute(
+        "INSERT INTO counters VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + excluded.runs, "
+        "misses = misses + excluded.misses, restored = restored + excluded.restored, saved = saved + excluded.saved",
+        (adapter, runs, misses, restored, saved),
+    )
+
+
+def counters(con: sqlite3.Connection) -> list[tuple[str, int, int, int, float]]:
+    """Return (adapter, runs, misses, restored, seconds saved) by adapter."""
+    return [tuple(row) for row in con.execute("SELECT * FROM counters ORDER BY adapter")]
 
 
 # -- attempts -----------------------------------------------------------------------------------------------------

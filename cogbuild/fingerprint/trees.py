@@ -322,3 +322,23 @@ def differences(old: Tree, new: Tree) -> Iterator[str]:
     for path in sorted(before.keys() | after.keys()):
         if before.get(path) != after.get(path):
             yield path
+
+
+def left_out(root: str | os.PathLike[str], tree: Tree) -> list[str]:
+    """Return the paths below *root* that are not in *tree*, a directory standing for all that it holds."""
+    files = {entry.path for entry in tree.entries}
+    directories = {entry.path for entry in tree.entries if entry.kind == "d"}
+    for path in files:
+        while path := path.rpartition("/")[0]:
+            directories.add(path)
+    out: list[str] = []
+    pending = [""]
+    while pending:
+        prefix = pending.pop()
+        for item in os.scandir(os.path.join(root, prefix)):
+            path = prefix + item.name
+            if path in directories and item.is_dir(follow_symlinks=False):
+                pending.append(path + "/")
+            elif path not in files:
+                out.append(path)
+    return sorted(out)

@@ -1,0 +1,93 @@
+"""What commands share: the project, JSON or text, and how errors are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    from cogbuild.database.models import EntryRow
+    from cogbuild.errors import CogbuildError
+    from cogbuild.planner import Planner
+    from cogbuild.project import Project
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "one_entry", "tell"]
+
+
+class Failure(Exception):  # noqa: N818 - ends a command whose result has been told
+    """The command has said what is wrong; only the exit code is left."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+class Output:
+    """The project that a command is about, opened when it is first asked for."""
+
+    def __init__(self, *, data_dir: str | None) -> None:
+        self.data_dir = data_dir
+        self._project: Project | None = None
+
+    @property
+    def project(self) -> Project:
+        """The project; raises ``NoDataDirectory``."""
+        if self._project is None:
+            from cogbuild.project import Project
+
+            self._project = Project.find(data_dir=self.data_dir)
+            click.get_current_context().find_root().call_on_close(self._project.close)
+        return self._project
+
+    def planner(self, directories: Sequence[str] = ()) -> Planner:
+        """Return a planner over the active adapters and those in *directories*."""
+        from cogbuild.adapters import active
+        from cogbuild.planner import Planner
+
+        return Planner(self.project, active(self.project, directories))
+
+
+def as_json(command: F) -> F:
+    """Add ``--json`` to a command as the parameter ``in_json``."""
+    return click.option("--json", "in_json", is_flag=True, help="Print JSON instead of text.")(command)
+
+
+def adapter_dirs(command: F) -> F:
+    """Add ``--adapter-dir`` to a command as the parameter ``directories``."""
+    return click.option(
+        "--adapter-dir",
+        "directories",
+        metavar="DIR",
+        multiple=True,
+        help="A directory with a cog-adapter.yaml that joins the active adapters.",
+    )(command)
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as JSON for machines and people."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def one_entry(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
+    """Return the entries that a prefix of a model's ID names; live directories are looked at first."""
+    from cogbuild import library
+
+    library.refresh_links(project)
+    return library.find(project, prefix, repos)
+
+
+def tell(error: CogbuildError) -> int:
+    """Tell of an error, as JSON on stdout where the command line asks for JSON; return the exit code."""
+    if "--json" in sys.argv[1:]:
+        print_json(error.to_json())
+    else:
+        click.echo(str(error), err=True)
+    return error.exit_code

@@ -1,0 +1,164 @@
+"""What an adapter said it made: one line on stdout, or lines of JSON in ``COG_ARTIFACTS_FILE``; and publishing it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from cogbuild.database.pairs import Artifact
+from cogbuild.errors.adapters import (
+    ArtifactBothWays,
+    ArtifactInWorkspace,
+    ArtifactLineAbsent,
+    ArtifactLineNotText,
+    ArtifactLineTooMany,
+    ArtifactLineUnreadable,
+    ArtifactNameTwice,
+    ArtifactOutputMissing,
+    ArtifactsFileWrong,
+)
+from cogbuild.planner.judging import image_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cogbuild.objects import Objects
+
+__all__ = ["Places", "artifacts_of"]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
+# The grammar of github.com/distribution/reference: a host or path components, then a tag or digest.
+_IMAGE = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{32,})?"
+)
+_SHOWN = 8
+
+
+class Places:
+    """The directories of one run, as the adapter saw them."""
+
+    def __init__(self, *, workspace: Path, output: Path, list_file: Path) -> None:
+        self.workspace = workspace
+        self.output = output
+        self.list_file = list_file
+
+
+def artifacts_of(stdout: bytes, cut: int, places: Places, store: Objects, facts: Mapping[str, object]) -> tuple[Artifact, ...]:
+    """Return what was made, published where it lies in the output directory.
+
+    *facts* name the run in errors. Raises the ``Artifact…`` errors.
+    """
+    printed = _line(stdout, cut, facts)
+    listed = _listed(places, facts)
+    if printed is not None and listed:
+        raise ArtifactBothWays(**facts, printed=printed)
+    if printed is None and not listed:
+        raise ArtifactLineAbsent(**facts, wrote=_wrote(places.output))
+    if printed is not None:
+        return (_artifact("", printed, None, places, store, facts),)
+    return tuple(_artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed)
+
+
+def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
+    text = stdout.strip()
+    if not text and not cut:
+        return None
+    lines = text.splitlines()
+    if len(lines) > 1 or cut:
+        more = "at least " if cut else ""
+        raise ArtifactLineTooMany(**facts, lines=f"{more}{len(lines)}", first=lines[0][:200], last=lines[-1][:200])
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ArtifactLineNotText(**facts, printed=text[:200]) from None
+
+
+def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]:
+    try:
+        text = places.list_file.read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    except UnicodeDecodeError:
+        raise ArtifactsFileWrong(**facts, reason="it is not UTF-8") from None
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            row = _row(line, number, facts)
+            if any(row["name"] == other["name"] for other in rows):
+                raise ArtifactNameTwice(**facts, name=row["name"], line=number)
+            rows.append(row)
+    return rows
+
+
+def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as trouble:
+        raise ArtifactsFileWrong(**facts, line=number, reason=f"not JSON: {trouble}") from None
+    if not isinstance(row, dict) or set(row) - {"name", "uri", "media_type"}:
+        raise ArtifactsFileWrong(**facts, line=number, reason="an object with name, uri and media_type was expected")
+    for key in ("name", "uri"):
+        if not isinstance(row.get(key), str) or not row[key]:
+            raise ArtifactsFileWrong(**facts, line=number, reason=f"{key} is missing or no text")
+    if not isinstance(row.get("media_type", ""), str):
+        raise ArtifactsFileWrong(**facts, line=number, reason="media_type is no text")
+    return row
+
+
+def _artifact(
+    name: str, text: str, media_type: str | None, places: Places, store: Objects, facts: Mapping[str, object]
+) -> Artifact:
+    path = _path(text)
+    if path is not None:
+        inside = Path(os.path.normpath(places.output / path))
+        if inside != places.output and inside.is_relative_to(places.output):
+            if os.path.lexists(inside):
+                return _published(name, media_type, inside, store)
+            if os.path.isabs(path):
+                raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output))
+        if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.workspace):
+            raise ArtifactInWorkspace(**facts, printed=text)
+        if inside == places.output:
+            raise ArtifactLineUnreadable(**facts, printed=text, reason="it is the output directory itself: name what is in it")
+    if text.startswith("file:"):
+        raise_unless_there(path, text, facts)
+    if _SCHEME.fullmatch(text) or (_IMAGE.fullmatch(text) and any(mark in text for mark in "/:@")):
+        return Artifact(name, text, media_type, digest=image_artifact(text).digest)
+    raise ArtifactLineUnreadable(**facts, printed=text[:200], wrote=_wrote(places.output))
+
+
+def raise_unless_there(path: str | None, text: str, facts: Mapping[str, object]) -> None:
+    """Refuse a ``file:`` URI of nothing."""
+    if path is None or not os.path.lexists(path):
+        raise ArtifactOutputMissing(**facts, printed=text)
+
+
+def _path(text: str) -> str | None:
+    """Return the path that *text* is, plain or as a ``file:`` URI of this machine."""
+    if not text.startswith("file:"):
+        return text if text and "\0" not in text else None
+    parts = urlsplit(text)
+    return unquote(parts.path) if parts.netloc in ("", "localhost") and parts.path else None
+
+
+def _published(name: str, media_type: str | None, source: Path, store: Objects) -> Artifact:
+    done = store.publish(source)
+    return Artifact(
+        name,
+        str(done.path.relative_to(store.artifacts)),
+        media_type,
+        digest=done.digest,
+        size=done.size,
+        published=True,
+    )
+
+
+def _wrote(output: Path) -> str | None:
+    names = sorted(os.listdir(output))
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or None

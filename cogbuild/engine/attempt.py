@@ -1,0 +1,420 @@
+"""One attempt: environment, workspace, process, what it printed, its test; nothing is recorded here."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import json
+import os
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cogbuild import library
+from cogbuild.adapters import kit_directory, load
+from cogbuild.database import pairs
+from cogbuild.database.pairs import Artifact, Attempt, LockRow
+from cogbuild.engine.artifacts import Places, artifacts_of
+from cogbuild.engine.ending import error_of
+from cogbuild.engine.events import Line, Note, Started
+from cogbuild.engine.recording import reasons_json
+from cogbuild.errors import CogbuildError
+from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
+from cogbuild.fingerprint.trees import Memo, Tree, differences, left_out, read_tree, selected
+from cogbuild.planner.judging import pair_name, variable_name
+from cogbuild.process import Command, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from cogbuild.engine.events import Listener
+    from cogbuild.planner import Judged
+    from cogbuild.process import Ended, Pool
+    from cogbuild.project import Project
+    from cogbuild.workspace import Workspaces
+
+__all__ = ["Attempted", "Runner"]
+
+_ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
+_EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h
+_EXIT_NOT_APPLICABLE = 100
+
+
+@dataclass(frozen=True)
+class Attempted:
+    """How one attempt ended."""
+
+    attempt: Attempt
+    status: str  # as in Attempt
+    artifacts: tuple[Artifact, ...] = ()
+    reason: str | None = None  # not None: not applicable
+    error: CogbuildError | None = None
+    temporary: bool = False  # exit 75
+    log_tail: bytes = b""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The directories of one run."""
+
+    places: Places
+    model: Path
+    tree: Tree
+    masked: tuple[str, ...]
+    environment: Path | None
+
+
+class Runner:
+    """Runs scripts and tests in workspaces."""
+
+    def __init__(self, project: Project, jobs: int, tell: Listener) -> None:
+        self.project = project
+        self._jobs = jobs
+        self._tell = tell
+        self._pool: Pool | None = None
+        self._spaces: Workspaces | None = None
+        self._cancelled = False
+        import threading
+
+        self._starting = threading.Lock()
+
+    def cancel(self) -> None:
+        """End what runs."""
+        self._cancelled = True
+        with self._starting:
+            pool = self._pool
+        if pool is not None:
+            pool.cancel()
+
+    def close(self) -> None:
+        """End the workers and remove the workspaces."""
+        with self._starting:
+            pool, spaces, self._pool, self._spaces = self._pool, self._spaces, None, None
+        if pool is not None:
+            pool.close()
+        if spaces is not None:
+            spaces.close()
+
+    def _started(self) -> tuple[Pool, Workspaces]:
+        with self._starting:
+            if self._pool is None or self._spaces is None:
+                from cogbuild.process import Pool
+                from cogbuild.workspace import Workspaces, sweep
+
+                sweep(self.project.data / "work")
+                self._pool = Pool(self._jobs)
+                self._spaces = Workspaces(self.project.data / "work", self._pool.protection)
+                if self._cancelled:
+                    self._pool.cancel()
+            return self._pool, self._spaces
+
+    # -- environments ---------------------------------------------------------------------------------------------
+
+    def resolve(self, judged: Judged, *, upgrade: bool = False) -> None:
+        """Resolve the pair's Python environment and keep the lock."""
+        from cogbuild.environment import resolve
+
+        wanted = judged.python
+        assert wanted is not None
+        asked_by = f"adapter {judged.adapter.name} for {judged.entry.repo}@{judged.entry.model[:12]}"
+        self._tell(Note(judged.name, f"resolving {len(wanted.request.requirements)} packages for python {wanted.python.version}"))
+        lock = resolve(
+            wanted.request,
+            wanted.python,
+            asked_by=asked_by,
+            upgrade=upgrade,
+            on_line=lambda line: self._tell(Line(judged.name, line)),
+        )
+        asked = json.dumps({"requirements": wanted.request.requirements, "asked_by": asked_by})
+        row = LockRow(wanted.request.digest, lock.python, lock.text, asked, time.time())
+        self.project.database.write(lambda con: pairs.put_lock(con, row, replace_old=upgrade))
+
+    def _environment(self, judged: Judged, note: BinaryIO) -> Path | None:
+        wanted = judged.python
+        if wanted is None:
+            return None
+        from cogbuild.environment import realise
+
+        assert wanted.lock is not None
+        if wanted.python.note:
+            self._say(judged, note, wanted.python.note)
+
+        def on_line(line: bytes) -> None:
+            note.write(line + b"\n")
+            self._tell(Line(judged.name, line))
+
+        return realise(wanted.lock, wanted.python, self.project.data / "envs", on_line=on_line)
+
+    def _say(self, judged: Judged, log: BinaryIO, text: str) -> None:
+        log.write(f"cogbuild: {text}\n".encode())
+        self._tell(Note(judged.name, text))
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def run(self, judged: Judged) -> Attempted:
+        """Run the adapter's script once, and its test on what it made."""
+        return self._attempt(judged, "run", None)
+
+    def test(self, judged: Judged, artifacts: tuple[Artifact, ...]) -> Attempted:
+        """Run the adapter's test alone."""
+        return self._attempt(judged, "test", artifacts)
+
+    def _attempt(self, judged: Judged, kind: str, made: tuple[Artifact, ...] | None) -> Attempted:
+        name = f"{time.time_ns() // 1000:014x}{secrets.token_hex(2)}"
+        path = self.project.log(name)
+        self._tell(Started(judged.name, name, judged.verdict.reasons, str(path)))
+        started = time.time()
+        clock = time.monotonic()
+        facts: dict[str, object] = {
+            "adapter": judged.adapter.name,
+            "model": f"{judged.entry.repo}@{judged.entry.model[:12]}",
+            "log": os.path.relpath(path),
+        }
+        ended: Ended | None = None
+        artifacts: tuple[Artifact, ...] = ()
+        error: CogbuildError | None = None
+        with path.open("xb", buffering=0) as log:
+            try:
+                with self._prepared(judged, log) as prepared:
+                    if made is None:
+                        ended = self._process(judged, prepared, log, judged.adapter.script, self._run_variables(judged, prepared))
+                        artifacts = self._artifacts(judged, prepared, ended, facts)
+                    else:
+                        artifacts = made
+                    if artifacts and judged.adapter.spec.test:
+                        ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
+                    self._check_unmoved(judged, prepared)
+            except CogbuildError as trouble:
+                if trouble.exit_code == 3:
+                    raise
+                error = trouble
+            tail = _tail(path)
+        if not tail:
+            path.unlink()
+            facts.pop("log")
+            if error is not None:
+                error.facts.pop("log", None)
+        return self._summed_up(judged, kind, name, started, time.monotonic() - clock, ended, artifacts, error, tail)
+
+    def _summed_up(  # noqa: PLR0917 - the parts of one value
+        self,
+        judged: Judged,
+        kind: str,
+        name: str,
+        started: float,
+        seconds: float,
+        ended: Ended | None,
+        artifacts: tuple[Artifact, ...],
+        error: CogbuildError | None,
+        tail: bytes,
+    ) -> Attempted:
+        reason = None
+        if error is None and ended is not None and not artifacts:
+            reason = ended.last_line.decode("utf-8", "replace").strip() or "the adapter gave no reason"
+        interrupted = ended is not None and ended.reason is Reason.CANCELLED
+        status = "interrupted" if interrupted else "failed" if error else "not applicable" if reason else "built"
+        attempt = Attempt(
+            name,
+            judged.entry.eid,
+            0,
+            judged.key,
+            kind,
+            started,
+            seconds,
+            ended.cpu_seconds if ended else 0.0,
+            ended.max_rss if ended else 0,
+            status,
+            error.title if error else reason or "",
+            reasons_json(judged.verdict.reasons),
+        )
+        temporary = ended is not None and ended.reason is Reason.EXIT and ended.code == _EXIT_TEMPORARY
+        return Attempted(attempt, status, artifacts, reason, error, temporary, tail)
+
+    # -- before ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _prepared(self, judged: Judged, log: BinaryIO) -> Iterator[_Prepared]:
+        _, spaces = self._started()
+        environment = self._environment(judged, log)
+        tree, model, masked = self._model(judged)
+        run = spaces.directory / f"run-{secrets.token_hex(6)}"
+        output = run / "out"
+        output.mkdir(parents=True)
+        places = Places(workspace=run, output=output, list_file=run / "artifacts.jsonl")
+        places.list_file.touch()
+        try:
+            yield _Prepared(places, model, tree, masked, environment)
+        finally:
+            from cogbuild.process.tree import remove_tree
+
+            remove_tree(run)
+
+    def _model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
+        """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
+        entry, inputs = judged.entry, judged.adapter.spec.inputs
+        whole = library.tree_of(self.project, entry.tree)
+        tree = selected(whole, inputs)
+        if not entry.sealed:
+            live = library.directory_of(self.project, entry, whole)
+            return tree, live, tuple(left_out(live, tree))
+        store = self.project.objects
+        directory = store.sealed(tree)
+        if store.check_sealed(tree):
+            # Somebody changed the store: made anew from the objects, which name what is missing if that fails.
+            store.unseal(tree.model_id)
+            directory = store.sealed(tree)
+        return tree, directory, ()
+
+    def _run_variables(self, judged: Judged, prepared: _Prepared) -> dict[str, str]:
+        spec, places = judged.adapter.spec, prepared.places
+        env = {"COG_OUTPUT_DIR": str(places.output), "COG_ARTIFACTS_FILE": str(places.list_file)}
+        if spec.state:
+            state = self.project.data / "state" / judged.adapter.name
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            env["COG_STATE_DIR"] = str(state)
+        return env
+
+    def _base_variables(self, judged: Judged, prepared: _Prepared) -> dict[str, str]:
+        spec, environ = judged.adapter.spec, self.project.environ
+        patterns = (*_ALWAYS_PASSED, *self.project.settings.pass_env, *spec.env_pass, *spec.env_hash, *spec.env_secret)
+        env = {key: value for key, value in environ.items() if any(fnmatch.fnmatchcase(key, item) for item in patterns)}
+        env.setdefault("PATH", os.defpath)
+        if prepared.environment is not None:
+            from cogbuild.environment import activate
+
+            env = activate(prepared.environment, env)
+        if spec.python is not None and spec.python.kit:
+            env["PYTHONPATH"] = str(kit_directory())
+        env |= judged.variables
+        for name, value in judged.params.items():
+            env[variable_name("COG_PARAM_", name)] = value if isinstance(value, str) else json.dumps(value)
+        if judged.examples is not None:
+            at = prepared.places.workspace / "examples.json"
+            at.write_text(json.dumps(judged.examples, ensure_ascii=False))
+            env["COG_EXAMPLES_FILE"] = str(at)
+        for needed in judged.needs:
+            for item in needed.artifacts:
+                variable = variable_name("COG_ARTIFACT_", needed.adapter)
+                env.setdefault(variable, self.project.uri(item))
+                if item.name:
+                    env[f"{variable}_{variable_name('', item.name)}"] = self.project.uri(item)
+        return env
+
+    # -- the process ----------------------------------------------------------------------------------------------
+
+    def _process(
+        self, judged: Judged, prepared: _Prepared, log: BinaryIO, program: Path, variables: dict[str, str], *, copy: bool = False
+    ) -> Ended:
+        pool, spaces = self._started()
+        spec = judged.adapter.spec
+        env = self._base_variables(judged, prepared) | variables
+        writable = [prepared.places.workspace]
+        if "COG_STATE_DIR" in env:
+            writable.append(Path(env["COG_STATE_DIR"]))
+        expose = [judged.adapter.directory, self.project.objects.artifacts]
+        if prepared.environment is not None:
+            expose.append(prepared.environment)
+        with spaces.open(
+            prepared.model,
+            masked=prepared.masked,
+            large_writes=spec.large_writes,
+            memory_limit=self.project.settings.workspace_memory,
+            copy=copy,
+        ) as space:
+            command = Command(
+                (str(program),),
+                env,
+                space.root,
+                view=space.view,
+                timeout=spec.timeout,
+                hide=(self.project.data,),
+                expose=tuple(path for path in expose if path.is_relative_to(self.project.data) and path.exists()),
+                writable=tuple(writable),
+            )
+            with self._state_turn(judged):
+                ended = pool.run(command, log=log, on_line=lambda line: self._tell(Line(judged.name, line)))
+        if ended.view_failed and not copy:
+            self._say(judged, log, f"no private view of the model here ({ended.detail}); a copy is used")
+            return self._process(judged, prepared, log, program, variables, copy=True)
+        return ended
+
+    @contextlib.contextmanager
+    def _state_turn(self, judged: Judged) -> Iterator[None]:
+        """One run at a time of an adapter that keeps state."""
+        if not judged.adapter.spec.state:
+            yield
+            return
+        from cogbuild.digest import hexdigest
+        from cogbuild.engine.flight import held
+
+        def waiting() -> None:
+            self._tell(Note(judged.name, "waiting for its turn: the adapter keeps state"))
+
+        path = self.project.data / "state" / "turns.lock"
+        name = hexdigest(judged.adapter.name.encode())
+        with held(path, name, waiting=waiting, cancelled=lambda: self._cancelled):
+            yield
+
+    # -- after ----------------------------------------------------------------------------------------------------
+
+    def _artifacts(
+        self, judged: Judged, prepared: _Prepared, ended: Ended, facts: dict[str, object]
+    ) -> tuple[Artifact, ...]:
+        spec = judged.adapter.spec
+        if ended.reason is Reason.CANCELLED:
+            return ()
+        if ended.reason is Reason.EXIT and ended.code == _EXIT_NOT_APPLICABLE and spec.api is not None:
+            return ()
+        if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
+            raise error
+        return artifacts_of(ended.stdout, ended.stdout_cut, prepared.places, self.project.objects, facts)
+
+    def _judged_by_test(
+        self, judged: Judged, prepared: _Prepared, log: BinaryIO, artifacts: Sequence[Artifact], facts: dict[str, object]
+    ) -> Ended:
+        spec = judged.adapter.spec
+        assert spec.test is not None
+        rows = [
+            {key: value for key, value in asdict(item).items() if value and key in ("name", "media_type")}
+            | {"uri": self.project.uri(item)}
+            for item in artifacts
+        ]
+        prepared.places.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        variables = self._run_variables(judged, prepared) | {"COG_ARTIFACT_URI": self.project.uri(artifacts[0])}
+        ended = self._process(judged, prepared, log, judged.adapter.directory / spec.test, variables)
+        if ended.stdout:
+            log.write(ended.stdout)
+        if ended.reason is not Reason.CANCELLED and (error := error_of(ended, facts, limit=spec.timeout)) is not None:
+            raise TestRefused(**error.facts) from error
+        return ended
+
+    def _check_unmoved(self, judged: Judged, prepared: _Prepared) -> None:
+        """Refuse a result when what it was made from moved under the run."""
+        facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
+        now = load(self.project, judged.adapter.directory)
+        if now.part != judged.adapter.part:
+            files = list(differences(judged.adapter.tree, now.tree))
+            raise AdapterFilesMoved(**facts, files=files or "its environment")
+        if judged.entry.sealed:
+            if found := self.project.objects.check_sealed(prepared.tree):
+                raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])
+            return
+        link = self.project.con.execute("SELECT memo FROM links WHERE eid = ?", (judged.entry.eid,)).fetchone()
+        memo = Memo.decode(link[0][24:]) if link and link[0] else None
+        live = selected(read_tree(prepared.model, memo).tree, judged.adapter.spec.inputs)
+        if files := list(differences(prepared.tree, live)):
+            raise ModelFilesMoved(**facts, files=files[:8])
+
+
+def _tail(path: Path) -> bytes:
+    """Return the end of a log, as much as a record keeps."""
+    with path.open("rb") as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - (64 << 10)))
+        return log.read()
+
+
+__all__ += ["pair_name"]

@@ -1,0 +1,166 @@
+"""What a pair's end leaves: attempt, outcome, record, counters; each in the order that survives a crash."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.cache import Record
+from cogbuild.database import models, pairs
+from cogbuild.database.pairs import Artifact, Attempt, Outcome
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from cogbuild.planner import Judged
+    from cogbuild.project import Project
+    from cogbuild.verdict import Reason
+
+__all__ = ["Recorder", "reasons_json"]
+
+_LOG_KEPT = 64 << 10  # bytes of a log's end that a record carries
+
+
+def reasons_json(reasons: Iterable[Reason]) -> str:
+    """Return reasons as JSON, without what is not there."""
+    rows = [{name: value for name, value in asdict(reason).items() if value is not None} for reason in reasons]
+    return json.dumps(rows, separators=(",", ":"))
+
+
+class Recorder:
+    """Writes what a run came to."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def made(
+        self,
+        judged: Judged,
+        *,
+        attempts: Sequence[Attempt],
+        artifacts: tuple[Artifact, ...],
+        reason: str | None,
+        log_tail: bytes,
+    ) -> Outcome:
+        """Record what an attempt made, or that the adapter does not apply; durable when this returns."""
+        assert judged.manifest is not None
+        last = attempts[-1] if attempts else None
+        now = time.time()
+        outcome = self._outcome(
+            judged,
+            artifacts=artifacts,
+            reason=reason,
+            attempt=last.id if last else "",
+            made=now,
+            how="built",
+            test=judged.adapter.test if artifacts else None,
+        )
+
+        def work(con: sqlite3.Connection) -> None:
+            for attempt in attempts:
+                pairs.put_attempt(con, attempt)
+            self._put(con, judged, outcome)
+            if attempts:
+                pairs.count(con, judged.adapter.name, runs=1, misses=1)
+
+        self.project.database.write(work)
+        if last is not None:
+            self.project.cache.put(
+                Record(
+                    outcome.key,
+                    outcome.manifest,
+                    artifacts,
+                    reason,
+                    judged.adapter.name,
+                    last.id,
+                    now,
+                    last.seconds,
+                    last.cpu_seconds,
+                    log_tail[-_LOG_KEPT:].decode("utf-8", "replace"),
+                )
+            )
+        return outcome
+
+    def restored(self, judged: Judged, record: Record, *, untested: bool) -> Outcome:
+        """Record that the work was found in the cache."""
+        outcome = self._outcome(
+            judged,
+            artifacts=record.artifacts,
+            reason=record.reason,
+            attempt=record.attempt,
+            made=record.made,
+            how="restored",
+            test=None if untested else judged.adapter.test,
+        )
+
+        def work(con: sqlite3.Connection) -> None:
+            self._put(con, judged, outcome)
+            pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
+
+        self.project.database.write(work)
+        return outcome
+
+    def tested(self, judged: Judged, attempt: Attempt, *, failed: str | None) -> None:
+        """Record what a changed test said of an artifact that was there."""
+        outcome = judged.outcome
+        assert outcome is not None
+
+        def work(con: sqlite3.Connection) -> None:
+            pairs.put_attempt(con, attempt)
+            pairs.put_outcome(con, replace(outcome, test=judged.adapter.test, test_failed=failed))
+            if failed is not None:
+                pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
+
+        self.project.database.write(work)
+
+    def failed(self, judged: Judged, attempts: Sequence[Attempt], why: str) -> None:
+        """Record attempts that came to nothing; the pair stays listed and is tried again by the next run."""
+
+        def work(con: sqlite3.Connection) -> None:
+            for attempt in attempts:
+                pairs.put_attempt(con, attempt)
+            pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
+            if attempts:
+                pairs.count(con, judged.adapter.name, runs=1, misses=1)
+
+        self.project.database.write(work)
+
+    def blocked(self, judged: Judged) -> None:
+        """Keep a blocked pair listed."""
+        self.project.database.write(
+            lambda con: pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], "blocked")
+        )
+
+    def settled(self, judged: Judged) -> None:
+        """Take a pair that turned out fresh off the list."""
+        self.project.database.write(lambda con: pairs.done(con, self._aid(con, judged), [judged.entry.eid]))
+
+    def aid(self, judged: Judged) -> int:
+        """Return the adapter's number, given where it is new."""
+        known = pairs.adapter_id(self.project.con, judged.adapter.name)
+        if known is not None:
+            return known
+        return self.project.database.write(lambda con: self._aid(con, judged))
+
+    def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
+        return pairs.add_adapter(con, judged.adapter.name)
+
+    def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
+        models.put_parts(con, [part for part in judged.parts if part.blob or part.kind == "rows"])
+        pairs.put_outcome(con, replace(outcome, aid=self._aid(con, judged)))
+
+    def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
+        assert judged.manifest is not None
+        published = any(item.published for item in fields["artifacts"])
+        return Outcome(
+            judged.entry.eid,
+            0,  # filled in inside the transaction that may make the adapter's row
+            judged.manifest.key,
+            judged.manifest.encode(),
+            seen=time.time() if published else None,
+            reasons=reasons_json(judged.verdict.reasons),
+            **fields,
+        )

@@ -1,0 +1,247 @@
+"""The engine: takes a pair, asks the verdict once more under the key's lock, and does what it says."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cogbuild.engine.attempt import Attempted, Runner
+from cogbuild.engine.events import Note, Result, Status
+from cogbuild.engine.flight import held
+from cogbuild.engine.recording import Recorder
+from cogbuild.errors import CogbuildError
+from cogbuild.verdict import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cogbuild.database.models import EntryRow
+    from cogbuild.database.pairs import Outcome
+    from cogbuild.engine.events import Event, Listener
+    from cogbuild.planner import Judge, Judged
+    from cogbuild.project import Project
+
+__all__ = ["Engine"]
+
+_BACKOFF = 1.0  # seconds before the first retry, doubled for each further one
+_LONGEST_BACKOFF = 60.0
+
+
+class Engine:
+    """Runs pairs, from any number of threads; workers start when the first adapter does."""
+
+    def __init__(self, project: Project, judge: Judge, *, jobs: int, listener: Listener) -> None:
+        self.project = project
+        self.judge = judge
+        self.jobs = jobs
+        self._listener = listener
+        self._listening = threading.Lock()
+        self._recorder = Recorder(project)
+        self._runner = Runner(project, jobs, self._tell)
+        self._stop = threading.Event()
+        self._again: set[tuple[int, str]] = set()
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """End every adapter that runs; pairs that have not begun are not begun."""
+        self._stop.set()
+        self._runner.cancel()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._runner.close()
+
+    def _tell(self, event: Event) -> None:
+        with self._listening:
+            self._listener(event)
+
+    # -- one pair -------------------------------------------------------------------------------------------------
+
+    def run(self, entry: EntryRow, name: str) -> Result:
+        """Bring one pair up to date and return how it ended; that is durable, and the listener knows.
+
+        What goes wrong with the pair is in the result. Raises errors of state (exit 3): then no pair can go on.
+        """
+        started = time.monotonic()
+        judged = self.judge.explained(self.judge.look(entry, name))
+        try:
+            result = self._bring(judged)
+        except CogbuildError as error:
+            if error.exit_code == 3:
+                raise
+            result = self._failed(judged, [], error)
+        result = replace(result, seconds=result.seconds or time.monotonic() - started)
+        if result.status in (Status.FAILED, Status.BLOCKED, Status.CANCELLED):
+            reason = result.error.title if result.error else result.reason or str(result.status)
+            self.judge.failed[entry.eid, name] = reason
+        self._tell(result)
+        return result
+
+    def _bring(self, judged: Judged) -> Result:
+        if self._stop.is_set():
+            return Result(judged.name, Status.CANCELLED)
+        kind = judged.verdict.kind
+        if kind in (Kind.BLOCKED, Kind.PENDING):
+            self._recorder.blocked(judged)
+            return Result(judged.name, Status.BLOCKED, reason="; ".join(item.text for item in judged.verdict.reasons))
+        if judged.verdict.settled:
+            self._recorder.settled(judged)
+            return self._fresh(judged)
+        if kind is Kind.NOT_APPLICABLE:
+            reason = "; ".join(item.text for item in judged.verdict.reasons)
+            self._recorder.made(judged, attempts=[], artifacts=(), reason=reason, log_tail=b"")
+            return Result(judged.name, Status.NOT_APPLICABLE, reason=reason)
+        if judged.python is not None and judged.python.lock is None:
+            self._runner.resolve(judged)
+            judged = self._looked_again(judged)
+        return self._under_lock(judged)
+
+    def _looked_again(self, judged: Judged) -> Judged:
+        return self.judge.explained(self.judge.look(judged.entry, judged.adapter.name))
+
+    def _under_lock(self, judged: Judged) -> Result:
+        assert judged.key is not None
+        waited = []
+        lock_file = self.project.data / "work" / "flights.lock"
+
+        def waiting() -> None:
+            waited.append(True)
+            self._tell(Note(judged.name, "another run does the same work; waiting for it"))
+
+        with held(lock_file, judged.key, waiting=waiting, cancelled=self._stop.is_set) as mine:
+            if not mine:
+                return Result(judged.name, Status.CANCELLED)
+            if waited:
+                # Whoever was first may have done it, also for a pair that this run was told to force.
+                self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
+            again = self._looked_again(judged)
+            if again.key != judged.key and again.key is not None:
+                return self._bring(again)  # what it is made from moved while we waited: another key, another lock
+            return self._do(again)
+
+    def _do(self, judged: Judged) -> Result:
+        if judged.verdict.settled:
+            self._recorder.settled(judged)
+            return self._fresh(judged)
+        kind = judged.verdict.kind
+        if kind is Kind.RESTORABLE:
+            return self._restore(judged)
+        if kind is Kind.UNTESTED:
+            assert judged.outcome is not None
+            return self._test(judged, judged.outcome, Status.TESTED)
+        if kind is not Kind.STALE:
+            return self._bring(judged)
+        return self._build(judged)
+
+    def _fresh(self, judged: Judged) -> Result:
+        outcome = judged.outcome
+        if outcome is not None and outcome.reason is not None:
+            return Result(judged.name, Status.NOT_APPLICABLE, reason=outcome.reason)
+        artifacts = outcome.artifacts if outcome else ()
+        return Result(judged.name, Status.FRESH, artifacts=artifacts, uris=tuple(map(self.project.uri, artifacts)))
+
+    # -- restore --------------------------------------------------------------------------------------------------
+
+    def _restore(self, judged: Judged) -> Result:
+        record = judged.record
+        assert record is not None
+        untested = judged.adapter.test is not None and bool(record.artifacts)
+        outcome = self._recorder.restored(judged, record, untested=untested)
+        if untested:
+            # Which test passed it, the record does not say; an artifact is current only once today's test did.
+            again = self._looked_again(judged)
+            if again.outcome is not None and again.verdict.kind is Kind.UNTESTED:
+                result = self._test(again, again.outcome, Status.RESTORED)
+                return replace(result, saved=record.seconds, reasons=judged.verdict.reasons)
+        return Result(
+            judged.name,
+            Status.NOT_APPLICABLE if record.reason is not None else Status.RESTORED,
+            artifacts=outcome.artifacts,
+            uris=tuple(map(self.project.uri, outcome.artifacts)),
+            reason=record.reason,
+            reasons=judged.verdict.reasons,
+            saved=record.seconds,
+        )
+
+    # -- test -----------------------------------------------------------------------------------------------------
+
+    def _test(self, judged: Judged, outcome: Outcome, status: Status) -> Result:
+        """Run the test alone on what is there."""
+        ended = self._runner.test(judged, outcome.artifacts)
+        if ended.status == "interrupted":
+            return Result(judged.name, Status.CANCELLED)
+        failed = ended.error
+        self._recorder.tested(judged, ended.attempt, failed=failed.title if failed else None)
+        log = self._log(ended)
+        if failed is not None:
+            return Result(judged.name, Status.FAILED, error=failed, log=log, reasons=judged.verdict.reasons)
+        return Result(
+            judged.name,
+            status,
+            ended.attempt.seconds,
+            outcome.artifacts,
+            tuple(map(self.project.uri, outcome.artifacts)),
+            log=log,
+            reasons=judged.verdict.reasons,
+        )
+
+    # -- build ----------------------------------------------------------------------------------------------------
+
+    def _build(self, judged: Judged) -> Result:
+        attempts: list[Attempted] = []
+        while True:
+            ended = self._runner.run(judged)
+            attempts.append(ended)
+            if ended.status != "failed" or not ended.temporary or len(attempts) > judged.adapter.spec.retries:
+                break
+            if not self._pause(judged, len(attempts)):
+                break
+        rows = [item.attempt for item in attempts]
+        log = self._log(ended)
+        if ended.status == "interrupted":
+            return Result(judged.name, Status.CANCELLED, log=log)
+        if ended.error is not None:
+            return self._failed(judged, attempts, ended.error)
+        outcome = self._recorder.made(
+            judged, attempts=rows, artifacts=ended.artifacts, reason=ended.reason, log_tail=ended.log_tail
+        )
+        self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
+        return Result(
+            judged.name,
+            Status.NOT_APPLICABLE if ended.reason is not None else Status.BUILT,
+            ended.attempt.seconds,
+            outcome.artifacts,
+            tuple(map(self.project.uri, outcome.artifacts)),
+            reason=ended.reason,
+            log=log,
+            reasons=judged.verdict.reasons,
+        )
+
+    def _failed(self, judged: Judged, attempts: list[Attempted], error: CogbuildError) -> Result:
+        self._recorder.failed(judged, [item.attempt for item in attempts], error.title)
+        return Result(
+            judged.name,
+            Status.FAILED,
+            attempts[-1].attempt.seconds if attempts else 0.0,
+            error=error,
+            log=self._log(attempts[-1]) if attempts else None,
+            reasons=judged.verdict.reasons,
+        )
+
+    def _pause(self, judged: Judged, tried: int) -> bool:
+        """Wait before the next try; False where the run is cancelled meanwhile."""
+        seconds = min(_BACKOFF * 2 ** (tried - 1), _LONGEST_BACKOFF)
+        self._tell(Note(judged.name, f"temporary failure (exit 75); trying again in {seconds:g} s"))
+        return not self._stop.wait(seconds)
+
+    def _log(self, ended: Attempted) -> str | None:
+        path = self.project.log(ended.attempt.id)
+        return os.path.relpath(path) if path.exists() else None
+
+    def on_cancel(self) -> Callable[[], bool]:
+        """Return what tells whether the run is cancelled."""
+        return self._stop.is_set

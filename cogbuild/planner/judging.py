@@ -1,0 +1,356 @@
+"""The facts of one pair: its manifest, its outcome, what it needs; and the verdict that follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.adapters import IMAGE_ADAPTER
+from cogbuild.database import models, pairs
+from cogbuild.digest import hexdigest
+from cogbuild.fingerprint.manifest import Change, Manifest, Part, changes, flatten, manifest, rows_part, tree_part
+from cogbuild.fingerprint.trees import selected
+from cogbuild.library import spec_of, tree_of
+from cogbuild.spec import COG_VARIABLES
+from cogbuild.verdict import Facts, Kind, Need, NeedState, Verdict, judge, with_changes
+
+if TYPE_CHECKING:
+    from cogbuild.adapters import Adapter
+    from cogbuild.cache import Record
+    from cogbuild.database.models import EntryRow
+    from cogbuild.database.pairs import Artifact, Outcome
+    from cogbuild.environment import Lock, Python, Request
+    from cogbuild.project import Project
+
+__all__ = ["Judge", "Judged", "Needed", "Wanted", "pair_name", "variable_name"]
+
+_DIGEST_IN_REFERENCE = re.compile(r"@(sha256:[0-9a-f]{64})$")
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a pair gets from an adapter that it needs."""
+
+    adapter: str
+    identity: str
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A declared Python environment, and its lock where it is resolved."""
+
+    request: Request
+    python: Python
+    lock: Lock | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One pair with everything that its verdict rests on."""
+
+    entry: EntryRow
+    adapter: Adapter
+    verdict: Verdict
+    manifest: Manifest | None  # None: a need is not settled, so nothing can be known yet
+    outcome: Outcome | None
+    record: Record | None
+    needs: tuple[Needed, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)  # the COG_ variables that are passed
+    params: dict[str, Any] = field(default_factory=dict)
+    examples: list[dict[str, Any]] | None = None
+    python: Wanted | None = None
+    parts: tuple[Part, ...] = ()  # that the manifest refers to and that may be new
+
+    @property
+    def name(self) -> str:
+        """``user/name@<id12>:<adapter>``."""
+        return pair_name(self.entry, self.adapter.name)
+
+    @property
+    def key(self) -> str | None:
+        """The action key."""
+        return self.manifest.key if self.manifest is not None else None
+
+
+def pair_name(entry: EntryRow, adapter: str) -> str:
+    """Return how a pair is called: ``user/name@<id12>:<adapter>``."""
+    return f"{entry.repo}@{entry.model[:12]}:{adapter}"
+
+
+def variable_name(prefix: str, name: str) -> str:
+    """Return the environment variable for *name*, e.g. ``COG_ARTIFACT_DOCKER_CPU``."""
+    return prefix + re.sub(r"[^A-Z0-9]", "_", name.upper())
+
+
+class Judge:
+    """Judges pairs of the adapters given. Reads the database, the cache and nothing of the models' files."""
+
+    def __init__(self, project: Project, adapters: dict[str, Adapter]) -> None:
+        self.project = project
+        self.adapters = adapters
+        #: Pairs that this run forces, until they have run.
+        self.forced: set[tuple[int, str]] = set()
+        #: Pairs that failed or were blocked in this run, with one line that says how.
+        self.failed: dict[tuple[int, str], str] = {}
+        self._aids: dict[str, int] = {}
+        self._locks: dict[str, tuple[Lock, Part]] = {}
+        self._selected: OrderedDict[tuple[str, tuple[str, ...]], Part] = OrderedDict()
+
+    # -- which pairs there are ------------------------------------------------------------------------------------
+
+    def wanted(self, entry: EntryRow) -> list[str]:
+        """Return the adapters that have a pair with the entry, needed ones first."""
+        wishes = entry.settings.get("adapters")
+        names = [name for name in self.adapters if wishes is None or name in wishes]
+        closed = self.closure(names)
+        return [name for name in closed if not (name == IMAGE_ADAPTER and entry.cpu_image)]
+
+    def closure(self, names: list[str]) -> list[str]:
+        """Return *names* and all that they need, needed ones first."""
+        wanted, queue = set(names), list(names)
+        while queue:
+            for needed in self.adapters[queue.pop()].needs:
+                if needed not in wanted:
+                    wanted.add(needed)
+                    queue.append(needed)
+        return [name for name in self.adapters if name in wanted]
+
+    def aid(self, name: str) -> int | None:
+        """Return the adapter's number, None where it never had a pair."""
+        if name not in self._aids:
+            found = pairs.adapter_id(self.project.con, name)
+            if found is None:
+                return None
+            self._aids[name] = found
+        return self._aids[name]
+
+    # -- judging --------------------------------------------------------------------------------------------------
+
+    def look(self, entry: EntryRow, name: str) -> Judged:
+        """Judge one pair as things are now."""
+        adapter = self.adapters[name]
+        aid = self.aid(name)
+        con = self.project.con
+        outcome = pairs.outcome(con, entry.eid, aid) if aid is not None else None
+        why = pairs.why_pending(con, aid, entry.eid) if aid is not None else None
+        states, needed = self._needs(entry, adapter)
+        facts = Facts(
+            key=None,
+            outcome_key=outcome.key if outcome else None,
+            not_applicable=outcome.reason if outcome else None,
+            lost=outcome.lost if outcome else None,
+            test=adapter.test,
+            outcome_test=outcome.test if outcome else None,
+            test_failed=outcome.test_failed if outcome else None,
+            forced=(entry.eid, name) in self.forced,
+            forgotten=why == "forgotten",
+            last_failure=why.partition(": ")[2] if why and why.startswith("failed") else None,
+            needs=states,
+        )
+        if any(state.state not in (NeedState.DONE, NeedState.NOT_APPLICABLE) for state in states):
+            return Judged(entry, adapter, judge(facts), None, outcome, None, needed)
+        return self._with_manifest(entry, adapter, facts, outcome, needed)
+
+    def _with_manifest(
+        self, entry: EntryRow, adapter: Adapter, facts: Facts, outcome: Outcome | None, needed: tuple[Needed, ...]
+    ) -> Judged:
+        spec = adapter.spec
+        variables = self._variables(entry, adapter, needed)
+        params = {**spec.params, **entry.settings.get("params", {}).get(adapter.name, {})}
+        examples = entry.settings.get("examples", []) if spec.examples else None
+        python = self._python(entry, adapter)
+        parts: dict[str, Part | None] = {
+            "adapter": adapter.part,
+            "model": self._model_part(entry, spec.inputs),
+            "variables": rows_part(variables.items()) if variables else None,
+            "params": rows_part((f"param:{k}", json.dumps(v, sort_keys=True)) for k, v in sorted(params.items()))
+            if params
+            else None,
+            "examples": rows_part((f"example:{n}", json.dumps(item, sort_keys=True)) for n, item in enumerate(examples))
+            if examples is not None
+            else None,
+            "python": self._lock_part(python),
+        }
+        rows = manifest(
+            {label: part.digest if part else None for label, part in parts.items()},
+            {item.adapter: item.identity for item in needed},
+        )
+        unresolved = python is not None and python.lock is None
+        facts = replace(facts, key=rows.key, unresolved=unresolved)
+        record = None
+        verdict = judge(facts)
+        if verdict.kind is Kind.STALE and not (unresolved or facts.forced or facts.forgotten):
+            record = self.restorable(rows.key)
+            verdict = judge(replace(facts, restorable=record is not None))
+        return Judged(
+            entry,
+            adapter,
+            verdict,
+            rows,
+            outcome,
+            record,
+            needed,
+            variables,
+            params,
+            examples,
+            python,
+            tuple(part for part in parts.values() if part is not None and (part.blob or part.kind == "rows")),
+        )
+
+    def restorable(self, key: str) -> Record | None:
+        """Return the intact record of *key* if nothing that it names is known to be gone."""
+        record = self.project.cache.get(key)
+        if record is None or pairs.any_lost(self.project.con, record.artifacts):
+            return None
+        store = self.project.objects
+        for item in record.artifacts:
+            if item.published and store.artifact_state(item.digest or "", artifact_file(item), item.size or 0) is not None:
+                return None
+        return record
+
+    # -- needs ----------------------------------------------------------------------------------------------------
+
+    def _needs(self, entry: EntryRow, adapter: Adapter) -> tuple[tuple[Need, ...], tuple[Needed, ...]]:
+        states, needed = [], []
+        for name in adapter.needs:
+            state, given = self._need(entry, name)
+            states.append(state)
+            if given is not None:
+                needed.append(given)
+        return tuple(states), tuple(needed)
+
+    def _need(self, entry: EntryRow, name: str) -> tuple[Need, Needed | None]:
+        if name == IMAGE_ADAPTER and entry.cpu_image:
+            artifact = image_artifact(entry.cpu_image)
+            return Need(name, NeedState.DONE), Needed(name, artifact.identity, (artifact,))
+        if name not in self.adapters:
+            return Need(name, NeedState.ABSENT), None
+        if (entry.eid, name) in self.failed:
+            return Need(name, NeedState.FAILED, self.failed[entry.eid, name]), None
+        judged = self.look(entry, name)
+        kind, outcome = judged.verdict.kind, judged.outcome
+        if kind is Kind.BLOCKED:
+            return Need(name, NeedState.NOT_MADE, judged.verdict.reasons[0].text), None
+        if not judged.verdict.settled or outcome is None:
+            return Need(name, NeedState.PLANNED), None
+        state = NeedState.NOT_APPLICABLE if kind is Kind.NOT_APPLICABLE else NeedState.DONE
+        return Need(name, state, outcome.reason or ""), Needed(name, outcome.identity, outcome.artifacts)
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _variables(self, entry: EntryRow, adapter: Adapter, needed: tuple[Needed, ...]) -> dict[str, str]:
+        model = spec_of(entry)
+        user, _, name = entry.repo.partition("/")
+        registry = self.project.settings.docker_registry
+        image = ""
+        if adapter.name != IMAGE_ADAPTER:
+            image = entry.cpu_image or next((item.artifacts[0].uri for item in needed if item.adapter == IMAGE_ADAPTER and item.artifacts), "")
+        values = (
+            model.module,
+            model.cls,
+            image,
+            registry,
+            "true" if registry else "false",
+            user,
+            name,
+            entry.model,
+        )
+        return {
+            variable: value for variable, value in zip(COG_VARIABLES, values, strict=True) if adapter.spec.passes(variable)
+        }
+
+    def _model_part(self, entry: EntryRow, inputs: tuple[str, ...]) -> Part:
+        """Return the part of the model's tree that the patterns admit; its bytes only where they may be new."""
+        if inputs == ("**",):
+            return Part(entry.tree, "tree", b"")
+        known = self._selected.get((entry.tree, inputs))
+        if known is not None:
+            return known
+        name = f"selected:{entry.tree}:{hexdigest(json.dumps(inputs).encode())}"
+        digest = models.memo(self.project.con, name)
+        if digest is not None:
+            part = Part(digest.hex(), "tree", b"")
+        else:
+            part = tree_part(selected(tree_of(self.project, entry.tree), inputs))
+            self.project.remember(name, bytes.fromhex(part.digest))
+        self._selected[entry.tree, inputs] = part
+        if len(self._selected) > 256:
+            self._selected.popitem(last=False)
+        return part
+
+    def _python(self, entry: EntryRow, adapter: Adapter) -> Wanted | None:
+        spec = adapter.spec.python
+        if spec is None:
+            return None
+        from cogbuild.environment import Lock, find_python, make_request
+
+        model = spec_of(entry)
+        python = find_python(model.python_version if spec.with_model else None)
+        requirements = (*spec.packages, *(model.requirements if spec.with_model else ()))
+        request = make_request(requirements, python, asked_by=pair_name(entry, adapter.name))
+        row = pairs.lock(self.project.con, request.digest)
+        return Wanted(request, python, Lock(row.text, row.python) if row else None)
+
+    def _lock_part(self, wanted: Wanted | None) -> Part | None:
+        if wanted is None or wanted.lock is None:
+            return None
+        known = self._locks.get(wanted.request.digest)
+        if known is None or known[0] != wanted.lock:
+            known = (wanted.lock, rows_part(wanted.lock.rows()))
+            self._locks[wanted.request.digest] = known
+        return known[1]
+
+    # -- reasons --------------------------------------------------------------------------------------------------
+
+    def explained(self, judged: Judged) -> Judged:
+        """Return the pair with the rows that moved among its reasons, where its verdict is about that."""
+        if judged.manifest is None or judged.verdict.kind not in (Kind.STALE, Kind.RESTORABLE):
+            return judged
+        against, before = self._before(judged)
+        if before is None:
+            return judged
+        moved = self.compare(before, judged.manifest, judged.parts)
+        return replace(judged, verdict=with_changes(judged.verdict, moved, against))
+
+    def _before(self, judged: Judged) -> tuple[str, Manifest | None]:
+        if judged.outcome is not None:
+            return "its last outcome", Manifest.decode(judged.outcome.manifest)
+        aid = self.aid(judged.adapter.name)
+        if aid is None:
+            return "", None
+        for eid in models.previous(self.project.con, judged.entry):
+            other = pairs.outcome(self.project.con, eid, aid)
+            if other is not None:
+                entry = models.find(self.project.con, eid)
+                return f"version {entry.model[:12] if entry else '?'}", Manifest.decode(other.manifest)
+        return "", None
+
+    def compare(self, before: Manifest, after: Manifest, fresh: tuple[Part, ...] = ()) -> list[Change]:
+        """Return the rows in which two manifests differ, parts opened."""
+        at_hand = {part.digest: part for part in fresh if part.blob}
+        same = {row for row in before.rows if row.part} & {row for row in after.rows if row.part}
+
+        def part(digest: str) -> Part | None:
+            if any(row.value == digest for row in same):
+                return None  # not opened: nothing in it moved
+            if digest in at_hand:
+                return at_hand[digest]
+            stored = models.part(self.project.con, digest)
+            return Part(digest, *stored) if stored else None
+
+        return changes(flatten(before, part), flatten(after, part))
+
+
+def image_artifact(reference: str) -> Artifact:
+    """Return a given image as an artifact; its digest counts where the reference holds it."""
+    found = _DIGEST_IN_REFERENCE.search(reference)
+    return pairs.Artifact("", reference, digest=found.group(1) if found else None)
+
+
+def artifact_file(item: Artifact) -> str:
+    """Return the file name under which a published artifact is kept."""
+    return item.uri.rpartition("/")[2]

@@ -1,0 +1,164 @@
+"""Candidates from the change feed, judged in chunks, newest models first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from cogbuild import library
+from cogbuild.database import models, pairs
+from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
+from cogbuild.planner.judging import Judge, Judged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from cogbuild.adapters import Adapter
+    from cogbuild.database.models import EntryRow
+    from cogbuild.library import Problem
+    from cogbuild.project import Project
+
+__all__ = ["Plan", "Planner", "Selection"]
+
+#: Models whose pairs are judged and run together; a task costs 5 KB in doit, so not all at once.
+CHUNK = 200
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a command is about; empty means all."""
+
+    models: tuple[str, ...] = ()  # prefixes of IDs
+    repos: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass
+class Plan:
+    """The pairs of a run that are not fresh, chunk by chunk, and what is known of the rest."""
+
+    judge: Judge
+    eids: list[int]  # newest first; every pair to judge belongs to one of them
+    candidates: dict[str, set[int] | None]  # adapter → eids to judge; None: all of ``eids``
+    pairs: int  # of the selection, fresh ones included
+    record: bool  # fresh candidates are taken off the pending list
+    problems: list[Problem] = field(default_factory=list)
+
+    def chunks(self) -> Iterator[list[Judged]]:
+        """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""
+        for start in range(0, len(self.eids), CHUNK):
+            judged = self._chunk(self.eids[start : start + CHUNK])
+            if judged:
+                yield judged
+
+    def __iter__(self) -> Iterator[Judged]:
+        for chunk in self.chunks():
+            yield from chunk
+
+    def _chunk(self, eids: list[int]) -> list[Judged]:
+        project = self.judge.project
+        todo: list[Judged] = []
+        fresh: dict[int, list[int]] = {}
+        for entry in models.entries(project.con, eids=eids):
+            wanted = self.judge.wanted(entry)
+            for name, chosen in self.candidates.items():
+                if chosen is not None and entry.eid not in chosen:
+                    continue
+                judged = self.judge.look(entry, name) if name in wanted else None
+                if judged is not None and not judged.verdict.settled:
+                    todo.append(judged)
+                elif (aid := self.judge.aid(name)) is not None:
+                    fresh.setdefault(aid, []).append(entry.eid)
+        if self.record and fresh:
+            project.database.write(lambda con: [pairs.done(con, aid, done) for aid, done in fresh.items()])
+        return todo
+
+
+class Planner:
+    """Makes plans for the adapters given."""
+
+    def __init__(self, project: Project, adapters: dict[str, Adapter]) -> None:
+        self.project = project
+        self.judge = Judge(project, adapters)
+
+    def plan(self, selection: Selection | None = None, *, dry: bool = False) -> Plan:
+        """Return the plan of a run; *dry* writes nothing but what looking at live directories shows.
+
+        Raises ``NoAdapters``, ``UnknownAdapter``, ``UnknownModel`` and ``AmbiguousModel``.
+        """
+        selection = selection or Selection()
+        names = self._names(selection)
+        problems = library.refresh_links(self.project)
+        if not self.project.exists:
+            self.project.make()
+        if selection.models or selection.force:
+            return self._direct(selection, names, problems)
+        return self._by_feed(selection, names, problems, dry=dry)
+
+    def _names(self, selection: Selection) -> list[str]:
+        adapters = self.judge.adapters
+        for name in selection.adapters:
+            if name not in adapters:
+                raise UnknownAdapter(name=name, closest=_closest(name, adapters), active=list(adapters))
+        if not adapters:
+            raise NoAdapters(looked_in="the settings and --adapter-dir")
+        return self.judge.closure(list(selection.adapters)) if selection.adapters else list(adapters)
+
+    def _direct(self, selection: Selection, names: list[str], problems: list[Problem]) -> Plan:
+        """Plan for named models, or for all of them where they are forced: only these are looked at."""
+        found: dict[int, EntryRow] = {}
+        for prefix in selection.models:
+            found.update({entry.eid: entry for entry in library.find(self.project, prefix, selection.repos)})
+        if not selection.models:
+            found = {entry.eid: entry for entry in models.entries(self.project.con, repos=selection.repos)}
+        if selection.force:
+            asked = selection.adapters or names
+            self.judge.forced |= {(eid, name) for eid in found for name in asked}
+        count = sum(1 for entry in found.values() for name in self.judge.wanted(entry) if name in names)
+        return Plan(self.judge, list(found), dict.fromkeys(names), count, record=True, problems=problems)
+
+    def _by_feed(self, selection: Selection, names: list[str], problems: list[Problem], *, dry: bool) -> Plan:
+        con = self.project.con
+        last = pairs.last_seq(con)
+        candidates: dict[str, set[int] | None] = {}
+        scopes: list[tuple[str, list[int]]] = []
+        for name in names:
+            adapter = self.judge.adapters[name]
+            known = pairs.scope(con, name)
+            mark = known[2] if known is not None and known[1] == adapter.context else 0
+            moved = pairs.eids_above(con, mark) if mark < last else []
+            listed = pairs.pending(con, known[0]) if known is not None else {}
+            candidates[name] = {*moved, *listed}
+            if known is None or known[1] != adapter.context or mark < last:
+                scopes.append((name, moved))
+        if scopes and not dry and not selection.repos:
+            self.project.database.write(lambda con: self._commit(con, scopes, last))
+        eids = set().union(*(chosen for chosen in candidates.values() if chosen))
+        ordered = models.newest_first(con, eids, selection.repos) if eids else []
+        count = self._count(selection, names)
+        return Plan(self.judge, ordered, candidates, count, record=not dry, problems=problems)
+
+    def _commit(self, con: Any, scopes: list[tuple[str, list[int]]], last: int) -> None:
+        """List the candidates as pending and move the marks, in one transaction: from here on they can't be lost."""
+        for name, moved in scopes:
+            adapter = self.judge.adapters[name]
+            aid = pairs.add_adapter(con, name)
+            pairs.add_pending(con, aid, moved, "planned")
+            pairs.set_scope(con, aid, context=adapter.context, mark=last, needs=adapter.needs)
+
+    def _count(self, selection: Selection, names: list[str]) -> int:
+        """Return how many pairs the selection has; wishes make it exact at the cost of reading their entries."""
+        con = self.project.con
+        if selection.repos:
+            entries = models.entries(con, repos=selection.repos)
+            return sum(1 for entry in entries for name in self.judge.wanted(entry) if name in names)
+        special = models.entries_with_wishes(con)
+        plain = pairs.count_live(con) - len(special)
+        return plain * len(names) + sum(1 for entry in special for name in self.judge.wanted(entry) if name in names)
+
+
+def _closest(name: str, known: Iterable[str]) -> list[str] | None:
+    import difflib
+
+    return difflib.get_close_matches(name, list(known), n=3) or None

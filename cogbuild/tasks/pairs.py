@@ -1,0 +1,135 @@
+"""A pair as a doit task, and a batch of them run by doit's own scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from doit.action import BaseAction
+from doit.control import TaskControl
+from doit.dependency import Dependency, DependencyStatus
+from doit.exceptions import TaskError, TaskFailed
+from doit.reporter import ZeroReporter
+from doit.runner import MThreadRunner, Runner
+from doit.task import Stream, Task
+
+from cogbuild.engine import Status
+from cogbuild.planner.judging import pair_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cogbuild.planner import Judge, Judged
+    from cogbuild.tasks.running import Run
+
+__all__ = ["BASENAME", "PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
+
+BASENAME = "adapt"
+_UNSUCCESSFUL = (Status.FAILED, Status.BLOCKED, Status.CANCELLED)
+
+
+class PairAction(BaseAction):  # type: ignore[misc] # doit has no types
+    """Brings one pair up to date. Not a ``PythonAction``: that one swaps the whole process's stdout while it runs."""
+
+    def __init__(self, run: Run, eid: int, adapter: str) -> None:
+        self.run = run
+        self.eid = eid
+        self.adapter = adapter
+        self.out = self.err = self.result = None
+        self.values: dict[str, Any] = {}
+
+    def execute(self, out: object = None, err: object = None) -> TaskFailed | TaskError | None:  # noqa: ARG002 - doit's signature
+        """Run the pair; what went wrong has been told to whoever watches, so doit reports nothing of it."""
+        result = self.run.pair(self.eid, self.adapter)
+        if result is None:
+            return TaskError("the run was given up", report=False)
+        if result.status in _UNSUCCESSFUL:
+            return TaskFailed(str(result.status), report=False)
+        return None
+
+    def __str__(self) -> str:
+        return f"adapter {self.adapter}"
+
+
+def task_name(pair: str) -> str:
+    """Return the task of a pair, ``adapt:user/name@<id12>:<adapter>``."""
+    return f"{BASENAME}:{pair}"
+
+
+def pair_task(run: Run, judged: Judged, *, needs: Sequence[str], **more: Any) -> Task:
+    """Return the task of a pair; *needs* are the pairs of its model that run before it."""
+    return Task(
+        task_name(judged.name),
+        [PairAction(run, judged.entry.eid, judged.adapter.name)],
+        task_dep=[task_name(name) for name in needs],
+        subtask_of=BASENAME,
+        **more,
+    )
+
+
+def tasks_of(run: Run, chunk: Iterable[Judged]) -> list[Task]:
+    """Return the tasks of judged pairs, each after those of the same chunk that it needs."""
+    chunk = list(chunk)
+    names = {judged.name for judged in chunk}
+    tasks = []
+    for judged in chunk:
+        needs = [pair_name(judged.entry, needed) for needed in judged.adapter.needs]
+        tasks.append(pair_task(run, judged, needs=[name for name in needs if name in names]))
+    return tasks
+
+
+class Verdicts(Dependency):  # type: ignore[misc] # doit has no types
+    """Answers doit's questions about pairs from our verdict; keeps nothing.
+
+    Whether a pair has to run, is forgotten or ignored stands in the Cog database; doit's own state file decides nothing.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def get_status(self, task: Task, tasks_dict: object, get_log: bool = False) -> DependencyStatus:  # noqa: ARG002
+        status = DependencyStatus(get_log)
+        task.dep_changed = []
+        status.status = "run"  # only pairs that are not settled are in a batch; the engine asks again under its lock
+        return status
+
+    def status_is_ignore(self, task: Task) -> bool:  # noqa: ARG002
+        return False
+
+    def save_success(self, task: Task, result_hash: object = None) -> None: ...
+
+    def remove_success(self, task: Task) -> None: ...
+
+    def get_values(self, task_name: str) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def close(self) -> None: ...
+
+
+class _Silent(ZeroReporter):  # type: ignore[misc] # doit has no types
+    """The engine tells what happens; doit only has to say which pairs it never came to."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def add_failure(self, task: Task, _fail: object) -> None:
+        if not task.executed:
+            blocked(self.run, task)
+
+
+def blocked(run: Run, task: Task) -> None:
+    """Tell of a pair that was not run because one that it needs was not made."""
+    for action in task._actions:  # noqa: SLF001 - `actions` would make instances anew
+        if isinstance(action, PairAction):
+            run.pair(action.eid, action.adapter)
+
+
+def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
+    """Run judged pairs; needed ones come first, and nothing is undone by another's failure."""
+    jobs = run.engine.jobs
+    control = TaskControl(tasks_of(run, chunk))
+    control.process(None)
+    arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]
+    runner = MThreadRunner(*arguments, min(jobs, len(chunk))) if jobs > 1 else Runner(*arguments)
+    runner.run_all(control.task_dispatcher())
+
+

@@ -1,0 +1,113 @@
+"""A run: the engine, who watches it, interruption, and the tasks of a plan handed to doit in batches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.engine import Engine, Result, Status
+from cogbuild.errors import CogbuildError
+from cogbuild.report import Summary
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from cogbuild.engine import Event, Listener
+    from cogbuild.planner import Plan
+    from cogbuild.project import Project
+
+__all__ = ["Run", "run_plan"]
+
+
+class Run:
+    """One run over a plan: results are counted, signals end it, the worst that happened is its exit code."""
+
+    def __init__(self, project: Project, plan: Plan, *, jobs: int, watcher: Listener) -> None:
+        self.project = project
+        self.plan = plan
+        self.results: Counter[Status] = Counter()
+        self.failures: list[Result] = []
+        #: An error of state: no pair can go on.
+        self.fatal: CogbuildError | None = None
+        self.signal: int | None = None
+        self._watcher = watcher
+        self.engine = Engine(project, plan.judge, jobs=jobs, listener=self._hear)
+        self._old: dict[int, Any] = {}
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, Result):
+            self.results[event.status] += 1
+            if event.status in (Status.FAILED, Status.BLOCKED):
+                self.failures.append(event)
+        self._watcher(event)
+
+    def pair(self, eid: int, adapter: str) -> Result | None:
+        """Bring one pair up to date; None where the run can't go on."""
+        from cogbuild.database import models
+
+        if self.fatal is not None:
+            return None
+        try:
+            entry = models.find(self.project.con, eid)
+            return self.engine.run(entry, adapter) if entry is not None else None
+        except CogbuildError as error:
+            self.fatal = error
+            self.engine.cancel()
+            return None
+
+    def summary(self) -> Summary:
+        """Return the totals; what was not planned was fresh."""
+        counts = dict(self.results)
+        counts[Status.FRESH] = max(0, self.plan.pairs - sum(counts.values())) + counts.get(Status.FRESH, 0)
+        return Summary(counts, tuple(self.failures), tuple(self.plan.problems))
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is done · 1 an adapter failed · 2 a model can't be used · 3 state · 130, 143 interrupted."""
+        if self.signal is not None:
+            return 128 + self.signal
+        if self.fatal is not None:
+            return self.fatal.exit_code
+        if self.failures or self.results[Status.CANCELLED]:
+            return 1
+        return 2 if self.plan.problems else 0
+
+    def __enter__(self) -> Run:
+        self.begin()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """Take over SIGINT and SIGTERM, where this is the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._interrupted)
+
+    def end(self) -> None:
+        """End the workers and give the signals back."""
+        self.engine.close()
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        self._old.clear()
+
+    def _interrupted(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal is not None:  # asked twice: now
+            raise KeyboardInterrupt
+        self.signal = number
+        # A thread of its own: a signal handler may come while this thread holds a lock that cancelling takes.
+        threading.Thread(target=self.engine.cancel, daemon=True).start()
+
+
+def run_plan(run: Run, *, fail_fast: bool) -> None:
+    """Have doit run the plan's pairs, batch by batch."""
+    for chunk in run.plan.chunks():
+        from cogbuild.tasks.pairs import run_batch
+
+        run_batch(run, chunk, fail_fast=fail_fast)
+        if run.fatal is not None or run.signal is not None or (fail_fast and run.failures):
+            break
+
