@@ -26,7 +26,7 @@ _ENVIRONMENT = ("LD_LIBRARY_PATH",)
 _PATIENCE = 10.0
 
 
-class Refused(Exception):  # noqa: N818  (a sentence on its way into a Protection)
+class Refused(Exception):
     """A level that this machine does not give."""
 
 

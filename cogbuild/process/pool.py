@@ -38,6 +38,8 @@ class Pool:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._cancelled = False
+        # A thread gets the worker that it had: what that worker has mounted is likely to suit.
+        self._last = threading.local()
 
     @property
     def protection(self) -> Protection:
@@ -85,10 +87,16 @@ class Pool:
                 self._give_back(worker, usable=usable)
 
     def _taken(self, level: Level, command: Command) -> Worker:
+        last: Worker | None = getattr(self._last, "worker", None)
         with self._lock:
-            worker = self._idle.pop() if self._idle else None
-        if worker is None:
-            worker = _started(level, command)
+            worker = None
+            if last in self._idle:
+                self._idle.remove(last)
+                worker = last
+            elif self._idle:
+                worker = self._idle.pop()
+        worker = worker or _started(level, command)
+        self._last.worker = worker
         with self._lock:
             self._busy.add(worker)
         return worker

@@ -74,7 +74,9 @@ class Cgroup(Subreaper):
             self.admitted()
         except OSError as error:
             self.close()
-            raise Refused(f"no process can be moved in the control group {self._home}: {error.strerror}") from None
+            raise Refused(
+                f"no process can be moved in the control group {self._home}: {error.strerror}"
+            ) from None
 
     @property
     def path(self) -> str:

@@ -30,7 +30,7 @@ _LAST_READ = 1 << 20
 _SHELL_KILLED = 128 + signal.SIGKILL
 
 
-class Cut(Exception):  # noqa: N818  (not a fault: the pool is gone)
+class Cut(Exception):
     """The other end of the channel is closed."""
 
 

@@ -13,7 +13,6 @@ from cogbuild.process.worker import space
 from cogbuild.process.worker.keepers import Cgroup, Keeper, keeper_for
 from cogbuild.process.worker.memory import OomCounter
 from cogbuild.process.worker.run import Cut, perform
-from cogbuild.process.worker.views import Stage
 
 __all__ = ["main"]
 
@@ -25,13 +24,13 @@ def main(end: int, level: str) -> None:
     # All writes of this thread to a socket that is gone are errors, not signals: Python ignores SIGPIPE.
     with suppress(Cut, ConnectionError):
         try:
-            keeper, notes = _prepare(end, level)
+            keeper, own = _prepare(end, level)
         except space.Refused as refusal:
             channel.send("refused", str(refusal))
             return
         try:
-            channel.send("ready", notes, keeper.path if isinstance(keeper, Cgroup) else "")
-            _serve(channel, keeper)
+            channel.send("ready", own.notes, keeper.path if isinstance(keeper, Cgroup) else "")
+            _serve(channel, keeper, own)
         except Exception as error:
             channel.send("crash", f"{type(error).__name__}: {error}")
             raise
@@ -51,14 +50,14 @@ def _settle(end: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _prepare(end: int, level: str) -> tuple[Keeper, dict[str, str]]:
-    notes = space.enter(end) if level == "namespaces" else {}
+def _prepare(end: int, level: str) -> tuple[Keeper, space.Space]:
+    own = space.enter(end) if level == "namespaces" else space.Space()
     keeper = keeper_for(level)
     space.give_up_privileges(namespaced=level == "namespaces")
-    return keeper, notes
+    return keeper, own
 
 
-def _serve(channel: Channel, keeper: Keeper) -> None:
+def _serve(channel: Channel, keeper: Keeper, own: space.Space) -> None:
     oom = OomCounter()
     gc.collect()
     gc.freeze()
@@ -66,12 +65,9 @@ def _serve(channel: Channel, keeper: Keeper) -> None:
         kind, *fields = message
         if kind != "run":
             continue  # a request to stop what has just ended
-        stage = Stage()
-        try:
-            order = Order.unpacked(tuple(fields))
-            result = perform(order, channel, keeper, oom, stage)
-            if order.view is not None and order.view.disk is not None:
-                stage.strike()  # whoever owns that directory may want to remove it at once
-            channel.send("end", result)
-        finally:
-            stage.strike()
+        order = Order.unpacked(tuple(fields))
+        result = perform(order, channel, keeper, oom, own.stage)
+        if order.view is not None and order.view.disk is not None:
+            own.stage.strike()  # whoever owns that directory may want to remove it at once
+        channel.send("end", result)
+        own.stage.strike()

@@ -8,17 +8,37 @@ from contextlib import suppress
 
 from cogbuild.process.worker import kernel, views
 
-__all__ = ["Refused", "enter", "give_up_privileges"]
+__all__ = ["Refused", "Space", "enter", "give_up_privileges"]
 
 _LAST_CAPABILITY = 63
 
 
-class Refused(Exception):  # noqa: N818  (a sentence on its way to the user, not a fault)
+class Refused(Exception):
     """A protection that this machine does not give; the text says why."""
 
 
-def enter(socket: int) -> dict[str, str]:
-    """Go on as the first process of new user, mount and PID namespaces; return what is missing there.
+class Space:
+    """What a worker has: a stage for the views of its commands, and a note of what is missing."""
+
+    def __init__(self) -> None:
+        self._here = os.fsencode(os.path.dirname(os.path.abspath(__file__)))
+        self.stage = views.Stage(self._here)
+        self.notes: dict[str, str] = {}
+
+    def furnish(self) -> None:
+        """Mount and try what commands will need."""
+        try:
+            kernel.mount(b"proc", b"/proc", b"proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+        except OSError as error:
+            self.notes["proc"] = f"/proc shows the processes of the whole machine: {error.strerror}"
+        try:
+            views.probe(self._here, os.path.dirname(self._here))
+        except OSError as error:
+            self.notes["overlay"] = f"no overlay can be mounted in a user namespace: {error.strerror}"
+
+
+def enter(socket: int) -> Space:
+    """Go on as the first process of new user, mount and PID namespaces.
 
     After: the caller's copy of this process only waits for the new one and has let go of *socket*.
     """
@@ -40,20 +60,9 @@ def enter(socket: int) -> dict[str, str]:
         kernel.mount(b"none", b"/", b"", kernel.MS_REC | kernel.MS_PRIVATE)
     except OSError as error:
         raise Refused(f"the kernel refuses mounts in a user namespace: {error.strerror}") from None
-    return _furnish()
-
-
-def _furnish() -> dict[str, str]:
-    notes = {}
-    try:
-        kernel.mount(b"proc", b"/proc", b"proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    except OSError as error:
-        notes["proc"] = f"/proc shows the processes of the whole machine: {error.strerror}"
-    try:
-        views.probe(os.fsencode(os.path.dirname(os.path.abspath(__file__))))
-    except OSError as error:
-        notes["overlay"] = f"no overlay can be mounted in a user namespace: {error.strerror}"
-    return notes
+    space = Space()
+    space.furnish()
+    return space
 
 
 def give_up_privileges(*, namespaced: bool) -> None:

@@ -1,19 +1,24 @@
-"""What a command sees: an overlay over the model, and the directories that look empty to it."""
+"""What a command sees: an overlay over the model, and the directories that look empty to it.
+
+Unmounting waits for every processor, which costs more than a mount. So the mounts of one run are not taken away but
+covered by those of the next: they lie at the same paths, one on the other, and no command can lift one. After some
+runs, or when what was written takes room, the whole pile goes at once.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from cogbuild.process.tree import remove_tree
+from cogbuild.process.wire import Order, ViewOrder
 from cogbuild.process.worker import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from cogbuild.process.wire import Order, ViewOrder
 
 __all__ = ["Stage", "StageFailed", "probe"]
 
@@ -21,9 +26,12 @@ _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
 # What a mount inherited may be locked by the owner of the outer namespace and has to be named again.
 _KEPT = (1, 2, 4, 8, 1024, 2048)
 _ST_RELATIME = 4096
+_PILE = 32
+# What one run may leave in memory until the pile goes, in blocks of the memory file system (pages) and files.
+_CRUMBS = 256
 
 
-class StageFailed(Exception):  # noqa: N818  (on its way to the caller as a value)
+class StageFailed(Exception):
     """What was asked for can't be mounted here; the text says what was tried and why it failed."""
 
     def __init__(self, step: str, error: OSError, *, view: bool) -> None:
@@ -33,86 +41,128 @@ class StageFailed(Exception):  # noqa: N818  (on its way to the caller as a valu
 
 
 class Stage:
-    """The mounts of one run, made by ``set_up`` and gone after ``strike``."""
+    """The mounts that a worker makes for its commands: ``set_up`` before each, ``strike`` after each."""
 
-    def __init__(self) -> None:
-        self._outermost: list[
-            int
-        ] = []  # what to unmount: a descriptor of the root of each mount that is in no other
-        self._open: list[int] = []
-        self._disk: tuple[int, str] | None = None
+    def __init__(self, trash: bytes) -> None:
+        self._trash = trash  # an existing directory; seen by no command, as it is covered only to unmount
+        self._key: tuple[object, ...] = ()  # where the pile stands; another place needs another pile
+        self._bottoms: dict[bytes, int] = {}  # the lowest mount at each such path
+        self._memory = -1  # what views write to: the lowest mount of the first pile
+        self._height = 0
+        self._disk: tuple[int, bytes] | None = None
 
     def set_up(self, order: Order) -> None:
         """Mount what *order* asks for; ``StageFailed`` where that is refused."""
-        view = order.view
+        view, hide = order.view, order.hide
+        if view is None and not hide:
+            return
+        places = hide if view is None or _below(view.root, hide) else (*hide, view.root)
+        key = (places, view and view.memory_limit)
+        if key != self._key or self._height >= _PILE:
+            self.clear()
+        self._key = key
+        self._height += 1
+        opened: list[int] = []
+        try:
+            self._mount(order, places, opened)
+        except BaseException:
+            self.clear()
+            raise
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def _mount(self, order: Order, places: tuple[bytes, ...], opened: list[int]) -> None:
+        view, hide = order.view, order.hide
         # Opened before anything is hidden: what is shown may lie in a hidden directory, and so may the layers.
         with _step("opening what is shown", view=False):
-            shown = [(path, self._fd(path), True) for path in order.expose]
-            shown += [(path, self._fd(path), False) for path in order.writable]
-            if view is None and _below(order.cwd, order.hide):
-                shown.append((order.cwd, self._fd(order.cwd), False))
-        with _step("opening the layers of the view", view=True):
-            layers = [self._fd(path) for path in view.layers] if view else []
-            disk = self._fd(view.disk) if view and view.disk is not None else None
+            shown = [(path, _kept(path, opened), True) for path in order.expose]
+            shown += [(path, _kept(path, opened), False) for path in order.writable]
+            if view is None and _below(order.cwd, hide):
+                shown.append((order.cwd, _kept(order.cwd, opened), False))
+        if view is not None:
+            with _step("preparing the view", view=True):
+                options = self._layers(view, places[0], opened)
         with _step("hiding directories", view=False):
-            for path in order.hide:
-                root = self._tmpfs(path, b"size=1m,nr_inodes=4096,mode=755")
-                self._outermost.append(root)
+            for path in hide:
+                kernel.mount(b"tmpfs", path, b"tmpfs", _SAFE, b"size=1m,nr_inodes=4096,mode=755")
+                self._pile_up(path)
             for path, source, readonly in shown:
-                if _below(path, order.hide):
+                if _below(path, hide):
                     _bind(source, path, readonly)
         if view is not None:
             with _step("mounting the view", view=True):
-                root = self._overlay(view, layers, disk)
-                if not _below(view.root, order.hide):
-                    self._outermost.append(root)
-        for path in order.hide:
-            with _step("hiding directories", view=False):
+                if places is hide:
+                    os.makedirs(view.root, 0o755, exist_ok=True)
+                kernel.mount(b"overlay", view.root, b"overlay", _SAFE, options)
+                if places is not hide:
+                    self._pile_up(view.root)
+        with _step("hiding directories", view=False):
+            for path in hide:
                 kernel.mount(b"", path, b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _SAFE)
 
-    def strike(self) -> None:
-        """Unmount everything and throw away what was written."""
-        for root in self._outermost:
-            with suppress(OSError):  # removing the directory from outside unmounts too
-                kernel.umount(_path(root))
-        if self._disk is not None:
-            parent, name = self._disk
-            with suppress(OSError):  # whoever made the parent directory removes it whole
-                remove_tree(_path(parent) + b"/" + os.fsencode(name))
-        for fd in self._open:
-            os.close(fd)
-        self._outermost, self._open, self._disk = [], [], None
+    def _pile_up(self, path: bytes) -> None:
+        if path not in self._bottoms:
+            self._bottoms[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
 
-    def _fd(self, path: bytes) -> int:
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        self._open.append(fd)
-        return fd
-
-    def _tmpfs(self, at: bytes, options: bytes) -> int:
-        kernel.mount(b"tmpfs", at, b"tmpfs", _SAFE, options)
-        return self._fd(at)
-
-    def _overlay(self, view: ViewOrder, layers: list[int], disk: int | None) -> int:
-        """Mount the view and return a descriptor of the outermost mount it is made of."""
-        os.makedirs(view.root, 0o755, exist_ok=True)  # hidden, it is not there yet
-        options = b""
-        if disk is None:
-            # The overlay comes to lie on top of the memory that it writes to, so that no one sees that.
-            inodes = max(1024, view.memory_limit >> 12)
-            base = self._tmpfs(view.root, b"size=%d,nr_inodes=%d,mode=755" % (view.memory_limit, inodes))
+    def _layers(self, view: ViewOrder, place: bytes, opened: list[int]) -> bytes:
+        """Make the writable layer and return the options that mount it over the others."""
+        layers = [_path(_kept(path, opened)) for path in view.layers]
+        extra = b""
+        if view.disk is not None:
+            parent = os.open(view.disk, os.O_PATH | os.O_CLOEXEC)
+            upper = b"%s/run-%s" % (_path(parent), os.urandom(8).hex().encode())
+            self._disk = (parent, upper)
+            extra = b",volatile"  # nothing of it is kept, so unmounting need not write it out
         else:
-            name = "run-" + os.urandom(8).hex()
-            os.mkdir(name, dir_fd=disk)
-            self._disk = (disk, name)
-            base = self._fd(_path(disk) + b"/" + os.fsencode(name))
-            options = b",volatile"  # nothing of it is kept, so unmounting need not write it out
-        os.mkdir("work", dir_fd=base)
-        below = [_path(fd) for fd in layers]
-        _write_upper(_path(base) + b"/upper", below, view.masked)
-        data = b"lowerdir=%s,upperdir=%s/upper,workdir=%s/work,userxattr%s"
-        data %= (b":".join(below), _path(base), _path(base), options)
-        kernel.mount(b"overlay", view.root, b"overlay", _SAFE, data)
-        return base if disk is None else self._fd(view.root)
+            if self._memory < 0:
+                size = b"size=%d,nr_inodes=%d,mode=755" % (
+                    view.memory_limit,
+                    max(1024, view.memory_limit >> 12),
+                )
+                kernel.mount(b"tmpfs", place, b"tmpfs", _SAFE, size)
+                self._pile_up(place)
+                self._memory = self._bottoms[place]
+            upper = b"%s/%d" % (_path(self._memory), self._height)
+        os.mkdir(upper)
+        os.mkdir(upper + b"/work")
+        _write_upper(upper + b"/upper", layers, view.masked)
+        options = b"lowerdir=%s,upperdir=%s/upper,workdir=%s/work,userxattr%s"
+        return options % (b":".join(layers), upper, upper, extra)
+
+    def strike(self) -> None:
+        """See to it that the last run leaves no more than crumbs behind, all of them covered."""
+        if self._disk is not None:
+            self.clear()
+        elif self._memory >= 0:
+            room = os.statvfs(self._memory)
+            if room.f_blocks - room.f_bfree > _CRUMBS or room.f_files - room.f_ffree > _CRUMBS:
+                self.clear()
+
+    def clear(self) -> None:
+        """Unmount everything and throw away what was written."""
+        if self._bottoms:
+            # The pile is moved into one more mount, because what is unmounted by its path is the top of a pile.
+            kernel.mount(b"tmpfs", self._trash, b"tmpfs", _SAFE, b"size=1m,mode=700")
+            for number, bottom in enumerate(self._bottoms.values()):
+                place = b"%s/%d" % (self._trash, number)
+                os.mkdir(place)
+                with suppress(OSError):  # removing the directory from outside unmounts too
+                    kernel.mount(_path(bottom), place, b"", kernel.MS_MOVE)
+                os.close(bottom)
+            kernel.umount(self._trash)
+        if self._disk is not None:
+            parent, upper = self._disk
+            with suppress(OSError):  # whoever made the directory above removes it whole
+                remove_tree(upper)
+            os.close(parent)
+        self._key, self._bottoms, self._memory, self._height, self._disk = (), {}, -1, 0, None
+
+
+def _kept(path: bytes, opened: list[int]) -> int:
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    opened.append(fd)
+    return fd
 
 
 @contextmanager
@@ -154,7 +204,8 @@ def _dress(directory: bytes, layers: list[bytes]) -> None:
     for layer in layers:
         with suppress(FileNotFoundError, NotADirectoryError):
             seen = os.stat(layer + b"/.")
-            os.chmod(directory, stat.S_IMODE(seen.st_mode) | 0o700)
+            if (mode := stat.S_IMODE(seen.st_mode) | 0o700) != 0o755:
+                os.chmod(directory, mode)
             os.utime(directory, ns=(seen.st_atime_ns, seen.st_mtime_ns))
             return
 
@@ -183,30 +234,30 @@ def _path(fd: int) -> bytes:
     return b"/proc/self/fd/%d" % fd
 
 
-def probe(at: bytes) -> None:
-    """Try on the existing directory *at* what a view needs; ``OSError`` where this machine does not give it.
+def probe(at: bytes, trash: bytes) -> None:
+    """Try below the existing directory *at* what a view needs; ``OSError`` where this machine does not give it.
 
     Replacing a directory needs extended attributes in the memory file system, which came later than the overlay.
     """
-    root = b""
+    stage = Stage(trash)
     kernel.mount(b"tmpfs", at, b"tmpfs", _SAFE, b"size=1m,mode=755")
     try:
-        for name in (b"/lower", b"/lower/old", b"/upper", b"/work", b"/view"):
-            os.mkdir(at + name)
-        for name in (b"/lower/file", b"/lower/old/file"):
-            os.mknod(at + name, stat.S_IFREG | 0o644)
-        os.mknod(at + b"/upper/file", stat.S_IFCHR, 0)
-        root = at + b"/view"
-        os.chdir(at)
-        data = b"lowerdir=lower,upperdir=upper,workdir=work,userxattr"
-        kernel.mount(b"overlay", root, b"overlay", _SAFE, data)
-        if os.path.lexists(root + b"/file"):
-            raise OSError(0, "a whiteout is not honoured")
+        lower, root = at + b"/lower", at + b"/view"
+        os.makedirs(lower + b"/old")
+        os.mkdir(root)
+        for name in (b"/masked", b"/old/file"):
+            os.mknod(lower + name, stat.S_IFREG | 0o644)
+        view = ViewOrder(root, (lower,), (b"masked",), None, 1 << 20)
+        stage.set_up(Order((), {}, root, view, None, 0.0, (), (), (), 0))
+        if os.path.lexists(root + b"/masked"):
+            raise OSError(errno.ENOTSUP, "a whiteout is not honoured")
         os.unlink(root + b"/old/file")
         os.rmdir(root + b"/old")
         os.mkdir(root + b"/old")
         if os.listdir(root + b"/old"):
-            raise OSError(0, "a replaced directory shows what it held before")
+            raise OSError(errno.ENOTSUP, "a replaced directory shows what it held before")
+    except StageFailed as failure:
+        raise OSError(failure.errno, str(failure)) from None
     finally:
-        os.chdir("/")
+        stage.clear()
         kernel.umount(at)
