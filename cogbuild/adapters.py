@@ -89,7 +89,8 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
     found: dict[str, Adapter] = {}
     paths = [directory_of(project, text) for text in project.settings.adapters]
     paths += [
-        directory_of(project, text, Path.cwd()) if isinstance(text, str) else text.absolute() for text in directories
+        directory_of(project, text, Path.cwd()) if isinstance(text, str) else text.absolute()
+        for text in directories
     ]
     for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):
         adapter = load(project, path)
@@ -99,7 +100,9 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
     for adapter in found.values():
         for needed in adapter.spec.needs:
             if needed not in found:
-                raise NeedsNobody(adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE)
+                raise NeedsNobody(
+                    adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE
+                )
     image = IMAGE_ADAPTER in found
     return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
 
@@ -149,7 +152,9 @@ def load(project: Project, directory: Path) -> Adapter:
         project.remember(name, memo.encode())
     entry = memo.tree.get(ADAPTER_FILE)
     assert entry is not None
-    spec = project.remembered(f"adapter-spec:{FORMAT}:{entry.value}", AdapterSpec, lambda: _parse(declaration))
+    spec = project.remembered(
+        f"adapter-spec:{FORMAT}:{entry.value}", AdapterSpec, lambda: _parse(declaration)
+    )
     _check_files(spec, directory, memo.tree)
     part = rows_part(_rows(project, spec, directory, memo.tree))
     test = memo.tree.get(spec.test) if spec.test else None
@@ -177,7 +182,10 @@ def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> l
     """List what counts of an adapter for every pair, in order."""
     system = os.uname()
     libc = os.confstr("CS_GNU_LIBC_VERSION") if "CS_GNU_LIBC_VERSION" in os.confstr_names else None
-    rows = [("format", str(FORMAT)), ("platform", f"{system.sysname} {system.machine} {libc or 'other libc'}")]
+    rows = [
+        ("format", str(FORMAT)),
+        ("platform", f"{system.sysname} {system.machine} {libc or 'other libc'}"),
+    ]
     words = {"f": "file", "x": "executable file", "l": "symlink to", "d": "empty directory"}
     rows += [
         (f"adapter:{entry.path}", f"{words[entry.kind]} {entry.value}".strip())
@@ -196,7 +204,9 @@ def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> l
     if spec.python and spec.python.kit:
         rows += _kit_rows()
     rows.append(("interpreter", _interpreter(project, spec, directory / spec.script)))
-    rows += [(f"env:{name}", project.environ[name]) for name in sorted(spec.env_hash) if name in project.environ]
+    rows += [
+        (f"env:{name}", project.environ[name]) for name in sorted(spec.env_hash) if name in project.environ
+    ]
     rows.append(("epoch", str(spec.epoch)))
     return rows
 
@@ -257,4 +267,3 @@ def _version(project: Project, program: str, called: str) -> str:
     if not shim:  # a shim may answer otherwise tomorrow without changing itself
         project.remember(name, version.encode())
     return version
-

@@ -105,7 +105,8 @@ class Cache:
 
     def keys(self) -> Iterator[str]:
         """Yield the keys there are; what is not a key of ours is passed over."""
-        found = self._try(lambda cache: cache._sql("SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text'").fetchall())  # noqa: SLF001 - diskcache's own iteration unpickles keys
+        query = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text'"
+        found = self._try(lambda cache: cache._sql(query).fetchall())  # noqa: SLF001 - its own iteration unpickles keys
         yield from (key for (key,) in found or ())
 
     def raw(self, key: str) -> bytes | None:
@@ -171,10 +172,12 @@ class Cache:
         self.close()
         aside = self.root / f"aside-{secrets.token_hex(4)}"
         self.directory.rename(aside)
-        self.troubles.append(f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty")
+        self.troubles.append(
+            f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty"
+        )
 
 
-class UnreadableRow(Exception):  # noqa: N818 - never leaves this module
+class UnreadableRow(Exception):
     """A row of the cache that is neither text key nor inline bytes."""
 
 
@@ -194,13 +197,20 @@ def _disk_class() -> Any:
                 raise UnreadableRow("a key is not text")
             return key
 
-        def store(self, value: object, read: object, key: object = None) -> tuple[int, int, None, sqlite3.Binary]:  # noqa: ARG002
+        def store(
+            self, value: object, read: object, _key: object = None
+        ) -> tuple[int, int, None, sqlite3.Binary]:
             if read or not isinstance(value, bytes):
                 raise UnreadableRow("a value is not bytes")
             return 0, diskcache.core.MODE_RAW, None, sqlite3.Binary(value)
 
         def fetch(self, mode: object, filename: object, value: object, read: object) -> bytes:
-            if mode != diskcache.core.MODE_RAW or filename is not None or read or not isinstance(value, bytes):
+            if (
+                mode != diskcache.core.MODE_RAW
+                or filename is not None
+                or read
+                or not isinstance(value, bytes)
+            ):
                 raise UnreadableRow("a value is not inline bytes")
             return value
 

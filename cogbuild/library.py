@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow, Link
     from cogbuild.project import Project
 
-__all__ = ["Added", "Problem", "add", "find", "link", "refresh_links", "remove", "repo_for", "spec_of", "tree_of", "verify"]
+__all__ = [
+    "Added",
+    "Problem",
+    "add",
+    "find",
+    "link",
+    "refresh_links",
+    "remove",
+    "repo_for",
+    "spec_of",
+    "tree_of",
+    "verify",
+]
 
 #: The fewest digits of an ID that name a model.
 SHORTEST_PREFIX = 7
@@ -78,7 +90,10 @@ def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str
         raise NotAModelPath(path=path)
     from cogbuild.archive import extract
 
-    with disk_errors(project.data), tempfile.TemporaryDirectory(dir=project.data / "work", prefix="upload-") as temporary:
+    with (
+        disk_errors(project.data),
+        tempfile.TemporaryDirectory(dir=project.data / "work", prefix="upload-") as temporary,
+    ):
         inside = Path(temporary) / "model"
         inside.mkdir()
         extract(path, inside, limit=project.settings.zip_limit)
@@ -143,10 +158,20 @@ def _record(
     def work(con: Any) -> Added:
         models.put_parts(con, [part])
         mid = models.add_model(
-            con, model=tree.model_id, tree=tree.digest, spec=to_json(spec), files=len(tree.entries), size=tree.size
+            con,
+            model=tree.model_id,
+            tree=tree.digest,
+            spec=to_json(spec),
+            files=len(tree.entries),
+            size=tree.size,
         )
         eid, new = models.add_entry(
-            con, repo=repo, mid=mid, sealed=link is None, cpu_image=cpu_image, settings=_settings(spec, wishes)
+            con,
+            repo=repo,
+            mid=mid,
+            sealed=link is None,
+            cpu_image=cpu_image,
+            settings=_settings(spec, wishes),
         )
         if link is not None:
             _follow_wishes(con, eid, _settings(spec, wishes))
@@ -157,7 +182,7 @@ def _record(
 
 
 def _follow_wishes(con: Any, eid: int, settings: dict[str, Any]) -> None:
-    """A live directory's wishes are live too: editing ``cog-adapters.yaml`` takes effect without adding it again."""
+    """Take over an edited ``cog-adapters.yaml``: a live directory's wishes are live too."""
     entry = models.find(con, eid)
     if entry is not None and entry.settings != settings:
         models.change_entry(con, eid, settings=settings, cpu_image=entry.cpu_image)
@@ -169,7 +194,9 @@ def link(project: Project, path: Path, *, repo: str | None = None, cpu_image: st
     if not path.is_dir():
         raise NotAModelPath(path=path)
     project.make()
-    return _look(project, models.Link(str(path), repo or repo_for(path), None, declared=False, memo=None), cpu_image)
+    return _look(
+        project, models.Link(str(path), repo or repo_for(path), None, declared=False, memo=None), cpu_image
+    )
 
 
 def _look(project: Project, known: Link, cpu_image: str | None = None) -> Added:
@@ -208,14 +235,18 @@ def refresh_links(project: Project) -> list[Problem]:
             memo = read_tree(directory, old)
             if memo is old and known.eid is not None and wishes == _wishes_stat(directory):
                 continue
-            same_tree = old is not None and memo.tree.digest == old.tree.digest and wishes == _wishes_stat(directory)
+            same_tree = (
+                old is not None and memo.tree.digest == old.tree.digest and wishes == _wishes_stat(directory)
+            )
             if same_tree and known.eid is not None:
                 seen = replace(known, memo=_packed(directory, memo))
                 project.database.write(lambda con, seen=seen: models.add_link(con, seen))  # type: ignore[misc]
                 continue
             _look(project, known)
         except (FileNotFoundError, NotADirectoryError):
-            problems.append(Problem(known.path, LinkedDirectoryGone(path=known.path, model=_name_of(project, known))))
+            problems.append(
+                Problem(known.path, LinkedDirectoryGone(path=known.path, model=_name_of(project, known)))
+            )
         except CogbuildError as error:
             problems.append(Problem(known.path, error))
     return problems
@@ -232,13 +263,17 @@ def _links(project: Project) -> list[Link]:
     wanted = _declared_links(project)
     gone = [path for path, item in stored.items() if item.declared and path not in wanted]
     if gone:
-        project.database.write(lambda con: [models.drop_link(con, path) for path in gone])
+        project.database.write(lambda con: models.drop_links(con, gone))
     if wanted and not project.exists:
         project.make()
     kept = [item for path, item in stored.items() if path not in gone and path not in wanted]
     for path, repo in wanted.items():
         item = stored.get(path)
-        kept.append(item if item is not None and item.repo == repo else models.Link(path, repo, None, declared=True, memo=None))
+        kept.append(
+            item
+            if item is not None and item.repo == repo
+            else models.Link(path, repo, None, declared=True, memo=None)
+        )
     return kept
 
 
@@ -273,7 +308,11 @@ def find(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[Entry
     """
     name = prefix.lower()
     if not re.fullmatch(r"[0-9a-f]{1,40}", name) or len(name) < SHORTEST_PREFIX or not project.exists:
-        raise UnknownModel(model=prefix, expected=f"{SHORTEST_PREFIX} to 40 hex digits of its ID", repo=", ".join(repos) or None)
+        raise UnknownModel(
+            model=prefix,
+            expected=f"{SHORTEST_PREFIX} to 40 hex digits of its ID",
+            repo=", ".join(repos) or None,
+        )
     found = models.entries(project.con, prefix=name, repos=repos)
     if not found:
         raise UnknownModel(model=prefix, repo=", ".join(repos) or None)

@@ -14,7 +14,6 @@ import os
 import secrets
 import shutil
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.digest import file_digest
@@ -24,6 +23,7 @@ from cogbuild.fingerprint.trees import read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from cogbuild.fingerprint.trees import Entry, Tree
 
@@ -96,7 +96,9 @@ class Objects:
         """
         with disk_errors(self.root):
             touched = {
-                self._add(source / entry.path, entry) for entry in tree.entries if entry.kind in "fx" and not self.has(entry)
+                self._add(source / entry.path, entry)
+                for entry in tree.entries
+                if entry.kind in "fx" and not self.has(entry)
             }
             for directory in touched:
                 sync_directory(directory)
@@ -239,7 +241,11 @@ class Objects:
         except OSError:
             return "it is not there"
         if stat.S_ISDIR(info.st_mode):
-            return None if not deep or read_tree(at, rules="all").tree.digest == digest else "its content changed"
+            return (
+                None
+                if not deep or read_tree(at, rules="all").tree.digest == digest
+                else "its content changed"
+            )
         if info.st_size != size:
             return f"it has {info.st_size} bytes, {size} were published"
         return None if not deep or file_digest(at)[0] == digest else "its content changed"
@@ -257,7 +263,11 @@ def _wrong(at: Path, entry: Entry, *, deep: bool) -> str | None:
     try:
         info = os.lstat(at)
         if entry.kind == "l":
-            return None if stat.S_ISLNK(info.st_mode) and os.readlink(at) == entry.value else "the symlink changed"
+            return (
+                None
+                if stat.S_ISLNK(info.st_mode) and os.readlink(at) == entry.value
+                else "the symlink changed"
+            )
         if entry.kind == "d":
             return None if stat.S_ISDIR(info.st_mode) else "it is no directory"
         if not stat.S_ISREG(info.st_mode):

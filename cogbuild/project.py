@@ -18,7 +18,6 @@ from cogbuild.spec import SETTINGS_FILE, Settings, from_json, to_json
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Mapping
-
     from typing import Self, TypeVar
 
     from cogbuild.database.pairs import Artifact
@@ -63,7 +62,9 @@ class Project:
         settings = Settings()
         if path is not None:
             data = path.read_bytes()
-            settings = self.remembered(f"settings:{path.name}:{hexdigest(data)}", Settings, lambda: _parse(data, path))
+            settings = self.remembered(
+                f"settings:{path.name}:{hexdigest(data)}", Settings, lambda: _parse(data, path)
+            )
         if not any(name.startswith("COGBUILD_") for name in self.environ):
             return settings
         from cogbuild.spec.site import override
@@ -94,7 +95,7 @@ class Project:
 
     @property
     def con(self) -> sqlite3.Connection:
-        """This thread's connection to the database, for reading."""
+        """The calling thread's connection to the database, for reading."""
         return self.database.con
 
     def uri(self, artifact: Artifact) -> str:

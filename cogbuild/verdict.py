@@ -88,7 +88,7 @@ class Facts:
 _BLOCKING = (NeedState.FAILED, NeedState.ABSENT, NeedState.NOT_MADE)
 
 
-def judge(facts: Facts) -> Verdict:
+def judge(facts: Facts) -> Verdict:  # noqa: PLR0911 - a decision table reads best as one
     """Return what the pair is. Reasons that take reading (which rows moved) are added by :func:`with_changes`."""
     by_needs = _judge_needs(facts)
     if by_needs is not None:
@@ -108,7 +108,9 @@ def judge(facts: Facts) -> Verdict:
         return _stale("lost", f"the artifact is gone: {facts.lost}")
     if facts.outcome_key is None:
         failed = facts.last_failure
-        return _stale("failed", f"the last attempt failed: {failed}") if failed else _stale("new", "never built")
+        return (
+            _stale("failed", f"the last attempt failed: {failed}") if failed else _stale("new", "never built")
+        )
     return _stale("changed", "what it is made from changed")
 
 
@@ -118,7 +120,10 @@ def _judge_needs(facts: Facts) -> Verdict | None:
         return Verdict(Kind.BLOCKED, tuple(Reason("needs", _blocked(need)) for need in blocking))
     refused = [need for need in facts.needs if need.state is NeedState.NOT_APPLICABLE]
     if refused:
-        reasons = tuple(Reason("needs", f"needs {need.adapter}, which is not applicable: {need.detail}") for need in refused)
+        reasons = tuple(
+            Reason("needs", f"needs {need.adapter}, which is not applicable: {need.detail}")
+            for need in refused
+        )
         settled = facts.outcome_key == facts.key and facts.not_applicable is not None
         return Verdict(Kind.NOT_APPLICABLE, reasons, settled)
     planned = [need for need in facts.needs if need.state is NeedState.PLANNED]

@@ -48,7 +48,7 @@ class Database:
 
     @property
     def con(self) -> sqlite3.Connection:
-        """This thread's connection, for reading."""
+        """The connection of the calling thread, for reading."""
         if getattr(self._local, "pid", None) != os.getpid():
             self._local.con = self._open()
             self._local.pid = os.getpid()
@@ -94,7 +94,7 @@ class Database:
                 if con.in_transaction:
                     con.execute("ROLLBACK")
                 raise
-        except BaseException as trouble:  # every caller of the batch hears of it
+        except BaseException as trouble:  # noqa: BLE001 - every caller of the batch hears of it
             for job in batch:
                 job.error = self._worded(trouble)
         for job in batch:
@@ -132,7 +132,9 @@ class Database:
         import urllib.parse
 
         uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}{extra}"
-        con = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False)
+        con = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+        )
         con.execute("PRAGMA foreign_keys=OFF")
         return con
 

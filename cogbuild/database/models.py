@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-__all__ = ["EntryRow", "Link", "add_entry", "add_link", "entries", "find", "next_seq", "part", "put_parts", "touch"]
+__all__ = [
+    "EntryRow",
+    "Link",
+    "add_entry",
+    "add_link",
+    "entries",
+    "find",
+    "next_seq",
+    "part",
+    "put_parts",
+    "touch",
+]
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,19 @@ _ENTRY = """SELECT e.eid, r.user || '/' || r.name, m.id, m.tree, m.spec, m.files
 def _entry(row: Sequence[Any]) -> EntryRow:
     eid, repo, model, tree, spec, files, size, seq, added, sealed, live, image, settings = row
     return EntryRow(
-        eid, repo, model, tree.hex(), spec, files, size, seq, added, bool(sealed), bool(live), image, json.loads(settings)
+        eid,
+        repo,
+        model,
+        tree.hex(),
+        spec,
+        files,
+        size,
+        seq,
+        added,
+        bool(sealed),
+        bool(live),
+        image,
+        json.loads(settings),
     )
 
 
@@ -96,7 +119,9 @@ def newest_first(con: sqlite3.Connection, eids: Iterable[int], repos: Sequence[s
 
 def entries_with_wishes(con: sqlite3.Connection) -> list[EntryRow]:
     """Return the live entries that do not simply want every adapter."""
-    rows = con.execute(_ENTRY + "WHERE e.live AND (e.cpu_image IS NOT NULL OR e.settings ->> 'adapters' IS NOT NULL)")
+    rows = con.execute(
+        _ENTRY + "WHERE e.live AND (e.cpu_image IS NOT NULL OR e.settings ->> 'adapters' IS NOT NULL)"
+    )
     return [_entry(row) for row in rows]
 
 
@@ -153,7 +178,9 @@ def add_entry(
     user, _, name = repo.partition("/")
     con.execute("INSERT INTO repos(user, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (user, name))
     rid = con.execute("SELECT rid FROM repos WHERE user = ? AND name = ?", (user, name)).fetchone()[0]
-    known = con.execute("SELECT eid, sealed, live, cpu_image FROM entries WHERE rid = ? AND mid = ?", (rid, mid)).fetchone()
+    known = con.execute(
+        "SELECT eid, sealed, live, cpu_image FROM entries WHERE rid = ? AND mid = ?", (rid, mid)
+    ).fetchone()
     if known is not None:
         eid, was_sealed, was_live, image = known
         con.execute(
@@ -165,15 +192,26 @@ def add_entry(
         return int(eid), not was_live
     cursor = con.execute(
         "INSERT INTO entries(rid, mid, seq, added, sealed, live, cpu_image, settings) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
-        (rid, mid, next_seq(con), time.time() if now is None else now, int(sealed), cpu_image, json.dumps(settings)),
+        (
+            rid,
+            mid,
+            next_seq(con),
+            time.time() if now is None else now,
+            int(sealed),
+            cpu_image,
+            json.dumps(settings),
+        ),
     )
     return int(cursor.lastrowid or 0), True
 
 
-def change_entry(con: sqlite3.Connection, eid: int, *, settings: dict[str, Any], cpu_image: str | None) -> None:
+def change_entry(
+    con: sqlite3.Connection, eid: int, *, settings: dict[str, Any], cpu_image: str | None
+) -> None:
     """Set what is wanted for (repo, model)."""
     con.execute(
-        "UPDATE entries SET settings = ?, cpu_image = ? WHERE eid = ?", (json.dumps(settings, sort_keys=True), cpu_image, eid)
+        "UPDATE entries SET settings = ?, cpu_image = ? WHERE eid = ?",
+        (json.dumps(settings, sort_keys=True), cpu_image, eid),
     )
     touch(con, eid)
 
@@ -209,12 +247,13 @@ def supersede(con: sqlite3.Connection, eid: int) -> None:
         con.execute("UPDATE entries SET live = 0 WHERE eid = ? AND NOT sealed", (eid,))
 
 
-def drop_link(con: sqlite3.Connection, path: str) -> None:
-    """Forget a live directory."""
-    row = con.execute("SELECT eid FROM links WHERE path = ?", (path,)).fetchone()
-    con.execute("DELETE FROM links WHERE path = ?", (path,))
-    if row and row[0] is not None:
-        supersede(con, row[0])
+def drop_links(con: sqlite3.Connection, paths: Iterable[str]) -> None:
+    """Forget live directories."""
+    for path in paths:
+        row = con.execute("SELECT eid FROM links WHERE path = ?", (path,)).fetchone()
+        con.execute("DELETE FROM links WHERE path = ?", (path,))
+        if row and row[0] is not None:
+            supersede(con, row[0])
 
 
 def link_of(con: sqlite3.Connection, eid: int) -> str | None:
@@ -226,7 +265,8 @@ def link_of(con: sqlite3.Connection, eid: int) -> str | None:
 def put_parts(con: sqlite3.Connection, parts: Iterable[tuple[str, str, bytes]]) -> None:
     """Store manifest parts by digest."""
     con.executemany(
-        "INSERT OR IGNORE INTO parts VALUES (?, ?, ?)", ((bytes.fromhex(digest), kind, blob) for digest, kind, blob in parts)
+        "INSERT OR IGNORE INTO parts VALUES (?, ?, ?)",
+        ((bytes.fromhex(digest), kind, blob) for digest, kind, blob in parts),
     )
 
 

@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
@@ -58,7 +57,9 @@ class Outcome:
             return f"not applicable: {self.reason}"
         if len(self.artifacts) == 1:
             return self.artifacts[0].identity
-        return "; ".join(f"{item.name}={item.identity}" for item in sorted(self.artifacts, key=lambda item: item.name))
+        return "; ".join(
+            f"{item.name}={item.identity}" for item in sorted(self.artifacts, key=lambda item: item.name)
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,9 @@ def last_seq(con: sqlite3.Connection) -> int:
 
 def eids_above(con: sqlite3.Connection, mark: int) -> list[int]:
     """Return the live entries that moved since *mark*, newest first."""
-    rows = con.execute("SELECT eid FROM entries WHERE seq > ? AND live ORDER BY added DESC, eid DESC", (mark,))
+    rows = con.execute(
+        "SELECT eid FROM entries WHERE seq > ? AND live ORDER BY added DESC, eid DESC", (mark,)
+    )
     return [eid for (eid,) in rows]
 
 
@@ -149,7 +152,9 @@ def count_live(con: sqlite3.Connection) -> int:
 def pending(con: sqlite3.Connection, aid: int) -> dict[int, str]:
     """Return why each listed pair of the adapter is not done, by eid."""
     return dict(
-        con.execute("SELECT p.eid, why FROM pending p JOIN entries e USING (eid) WHERE aid = ? AND live", (aid,))
+        con.execute(
+            "SELECT p.eid, why FROM pending p JOIN entries e USING (eid) WHERE aid = ? AND live", (aid,)
+        )
     )
 
 
@@ -179,7 +184,9 @@ _OUTCOME = """SELECT eid, aid, key, manifest, artifacts, reason, attempt, made, 
 
 
 def _outcome(row: Sequence[Any]) -> Outcome:
-    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost, reasons = row
+    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost, reasons = (
+        row
+    )
     return Outcome(
         eid,
         aid,
@@ -253,7 +260,11 @@ def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
     )
     done(con, new.aid, [new.eid])
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts)))
-    moved = before is None or before.identity != new.identity or (before.test_failed, before.lost) != (new.test_failed, None)
+    moved = (
+        before is None
+        or before.identity != new.identity
+        or (before.test_failed, before.lost) != (new.test_failed, None)
+    )
     if moved:
         enqueue_dependents(con, new.aid, new.eid)
 
@@ -278,7 +289,10 @@ def is_named(con: sqlite3.Connection, digest: str) -> bool:
     """Whether an outcome or a pin names the published artifact."""
     if con.execute("SELECT 1 FROM pins WHERE artifact = ?", (digest,)).fetchone():
         return True
-    return con.execute("SELECT 1 FROM outcomes WHERE instr(artifacts, ?) LIMIT 1", (digest,)).fetchone() is not None
+    return (
+        con.execute("SELECT 1 FROM outcomes WHERE instr(artifacts, ?) LIMIT 1", (digest,)).fetchone()
+        is not None
+    )
 
 
 def mark_seen(con: sqlite3.Connection, eid: int, aid: int, when: float) -> None:
@@ -295,14 +309,19 @@ def mark_lost(con: sqlite3.Connection, eid: int, aid: int, why: str, artifacts: 
     """Say that an artifact is gone: the pair is stale, and no record that names the artifact is restored."""
     con.execute("UPDATE outcomes SET lost = ? WHERE eid = ? AND aid = ?", (why, eid, aid))
     now = time.time()
-    con.executemany("INSERT OR IGNORE INTO lost VALUES (?, ?)", ((name, now) for name in lost_names(artifacts)))
+    con.executemany(
+        "INSERT OR IGNORE INTO lost VALUES (?, ?)", ((name, now) for name in lost_names(artifacts))
+    )
     add_pending(con, aid, [eid], "lost")
     enqueue_dependents(con, aid, eid)
 
 
 def any_lost(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> bool:
     """Whether one of the artifacts is known to be gone."""
-    return any(con.execute("SELECT 1 FROM lost WHERE artifact = ?", (name,)).fetchone() for name in lost_names(artifacts))
+    return any(
+        con.execute("SELECT 1 FROM lost WHERE artifact = ?", (name,)).fetchone()
+        for name in lost_names(artifacts)
+    )
 
 
 def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, failed: str | None) -> None:
@@ -311,7 +330,13 @@ def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, fail
 
 
 def count(
-    con: sqlite3.Connection, adapter: str, *, runs: int = 0, misses: int = 0, restored: int = 0, saved: float = 0.0
+    con: sqlite3.Connection,
+    adapter: str,
+    *,
+    runs: int = 0,
+    misses: int = 0,
+    restored: int = 0,
+    saved: float = 0.0,
 ) -> None:
     """Add to an adapter's counters; *saved* is the seconds that a restored piece of work had taken."""
     con.execute(
@@ -369,7 +394,9 @@ def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
 
 def lock(con: sqlite3.Connection, request: str) -> LockRow | None:
     """Return the lock that answers a request."""
-    row = con.execute("SELECT python, text, asked, made FROM locks WHERE request = ?", (bytes.fromhex(request),)).fetchone()
+    row = con.execute(
+        "SELECT python, text, asked, made FROM locks WHERE request = ?", (bytes.fromhex(request),)
+    ).fetchone()
     return LockRow(request, *row) if row else None
 
 

@@ -49,7 +49,9 @@ class Places:
         self.list_file = list_file
 
 
-def artifacts_of(stdout: bytes, cut: int, places: Places, store: Objects, facts: Mapping[str, object]) -> tuple[Artifact, ...]:
+def artifacts_of(
+    stdout: bytes, cut: int, places: Places, store: Objects, facts: Mapping[str, object]
+) -> tuple[Artifact, ...]:
     """Return what was made, published where it lies in the output directory.
 
     *facts* name the run in errors. Raises the ``Artifact…`` errors.
@@ -62,7 +64,9 @@ def artifacts_of(stdout: bytes, cut: int, places: Places, store: Objects, facts:
         raise ArtifactLineAbsent(**facts, wrote=_wrote(places.output))
     if printed is not None:
         return (_artifact("", printed, None, places, store, facts),)
-    return tuple(_artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed)
+    return tuple(
+        _artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed
+    )
 
 
 def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
@@ -72,7 +76,9 @@ def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
     lines = text.splitlines()
     if len(lines) > 1 or cut:
         more = "at least " if cut else ""
-        raise ArtifactLineTooMany(**facts, lines=f"{more}{len(lines)}", first=lines[0][:200], last=lines[-1][:200])
+        raise ArtifactLineTooMany(
+            **facts, lines=f"{more}{len(lines)}", first=lines[0][:200], last=lines[-1][:200]
+        )
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:
@@ -102,7 +108,9 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
     except ValueError as trouble:
         raise ArtifactsFileWrong(**facts, line=number, reason=f"not JSON: {trouble}") from None
     if not isinstance(row, dict) or set(row) - {"name", "uri", "media_type"}:
-        raise ArtifactsFileWrong(**facts, line=number, reason="an object with name, uri and media_type was expected")
+        raise ArtifactsFileWrong(
+            **facts, line=number, reason="an object with name, uri and media_type was expected"
+        )
     for key in ("name", "uri"):
         if not isinstance(row.get(key), str) or not row[key]:
             raise ArtifactsFileWrong(**facts, line=number, reason=f"{key} is missing or no text")
@@ -111,7 +119,7 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
     return row
 
 
-def _artifact(
+def _artifact(  # noqa: PLR0917 - what is named, and where
     name: str, text: str, media_type: str | None, places: Places, store: Objects, facts: Mapping[str, object]
 ) -> Artifact:
     path = _path(text)
@@ -125,7 +133,9 @@ def _artifact(
         if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.workspace):
             raise ArtifactInWorkspace(**facts, printed=text)
         if inside == places.output:
-            raise ArtifactLineUnreadable(**facts, printed=text, reason="it is the output directory itself: name what is in it")
+            raise ArtifactLineUnreadable(
+                **facts, printed=text, reason="it is the output directory itself: name what is in it"
+            )
     if text.startswith("file:"):
         raise_unless_there(path, text, facts)
     if _SCHEME.fullmatch(text) or (_IMAGE.fullmatch(text) and any(mark in text for mark in "/:@")):
@@ -161,4 +171,7 @@ def _published(name: str, media_type: str | None, source: Path, store: Objects) 
 
 def _wrote(output: Path) -> str | None:
     names = sorted(os.listdir(output))
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "") or None
+    return (
+        ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        or None
+    )

@@ -120,7 +120,12 @@ class Runner:
         wanted = judged.python
         assert wanted is not None
         asked_by = f"adapter {judged.adapter.name} for {judged.entry.repo}@{judged.entry.model[:12]}"
-        self._tell(Note(judged.name, f"resolving {len(wanted.request.requirements)} packages for python {wanted.python.version}"))
+        self._tell(
+            Note(
+                judged.name,
+                f"resolving {len(wanted.request.requirements)} packages for python {wanted.python.version}",
+            )
+        )
         lock = resolve(
             wanted.request,
             wanted.python,
@@ -180,7 +185,13 @@ class Runner:
             try:
                 with self._prepared(judged, log) as prepared:
                     if made is None:
-                        ended = self._process(judged, prepared, log, judged.adapter.script, self._run_variables(judged, prepared))
+                        ended = self._process(
+                            judged,
+                            prepared,
+                            log,
+                            judged.adapter.script,
+                            self._run_variables(judged, prepared),
+                        )
                         artifacts = self._artifacts(judged, prepared, ended, facts)
                     else:
                         artifacts = made
@@ -197,7 +208,9 @@ class Runner:
             facts.pop("log")
             if error is not None:
                 error.facts.pop("log", None)
-        return self._summed_up(judged, kind, name, started, time.monotonic() - clock, ended, artifacts, error, tail)
+        return self._summed_up(
+            judged, kind, name, started, time.monotonic() - clock, ended, artifacts, error, tail
+        )
 
     def _summed_up(  # noqa: PLR0917 - the parts of one value
         self,
@@ -215,7 +228,9 @@ class Runner:
         if error is None and ended is not None and not artifacts:
             reason = ended.last_line.decode("utf-8", "replace").strip() or "the adapter gave no reason"
         interrupted = ended is not None and ended.reason is Reason.CANCELLED
-        status = "interrupted" if interrupted else "failed" if error else "not applicable" if reason else "built"
+        status = (
+            "interrupted" if interrupted else "failed" if error else "not applicable" if reason else "built"
+        )
         attempt = Attempt(
             name,
             judged.entry.eid,
@@ -279,8 +294,18 @@ class Runner:
 
     def _base_variables(self, judged: Judged, prepared: _Prepared) -> dict[str, str]:
         spec, environ = judged.adapter.spec, self.project.environ
-        patterns = (*_ALWAYS_PASSED, *self.project.settings.pass_env, *spec.env_pass, *spec.env_hash, *spec.env_secret)
-        env = {key: value for key, value in environ.items() if any(fnmatch.fnmatchcase(key, item) for item in patterns)}
+        patterns = (
+            *_ALWAYS_PASSED,
+            *self.project.settings.pass_env,
+            *spec.env_pass,
+            *spec.env_hash,
+            *spec.env_secret,
+        )
+        env = {
+            key: value
+            for key, value in environ.items()
+            if any(fnmatch.fnmatchcase(key, item) for item in patterns)
+        }
         env.setdefault("PATH", os.defpath)
         if prepared.environment is not None:
             from cogbuild.environment import activate
@@ -306,7 +331,14 @@ class Runner:
     # -- the process ----------------------------------------------------------------------------------------------
 
     def _process(
-        self, judged: Judged, prepared: _Prepared, log: BinaryIO, program: Path, variables: dict[str, str], *, copy: bool = False
+        self,
+        judged: Judged,
+        prepared: _Prepared,
+        log: BinaryIO,
+        program: Path,
+        variables: dict[str, str],
+        *,
+        copy: bool = False,
     ) -> Ended:
         pool, spaces = self._started()
         spec = judged.adapter.spec
@@ -331,7 +363,9 @@ class Runner:
                 view=space.view,
                 timeout=spec.timeout,
                 hide=(self.project.data,),
-                expose=tuple(path for path in expose if path.is_relative_to(self.project.data) and path.exists()),
+                expose=tuple(
+                    path for path in expose if path.is_relative_to(self.project.data) and path.exists()
+                ),
                 writable=tuple(writable),
             )
             with self._state_turn(judged):
@@ -373,7 +407,12 @@ class Runner:
         return artifacts_of(ended.stdout, ended.stdout_cut, prepared.places, self.project.objects, facts)
 
     def _judged_by_test(
-        self, judged: Judged, prepared: _Prepared, log: BinaryIO, artifacts: Sequence[Artifact], facts: dict[str, object]
+        self,
+        judged: Judged,
+        prepared: _Prepared,
+        log: BinaryIO,
+        artifacts: Sequence[Artifact],
+        facts: dict[str, object],
     ) -> Ended:
         spec = judged.adapter.spec
         assert spec.test is not None
@@ -383,11 +422,16 @@ class Runner:
             for item in artifacts
         ]
         prepared.places.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        variables = self._run_variables(judged, prepared) | {"COG_ARTIFACT_URI": self.project.uri(artifacts[0])}
+        variables = self._run_variables(judged, prepared) | {
+            "COG_ARTIFACT_URI": self.project.uri(artifacts[0])
+        }
         ended = self._process(judged, prepared, log, judged.adapter.directory / spec.test, variables)
         if ended.stdout:
             log.write(ended.stdout)
-        if ended.reason is not Reason.CANCELLED and (error := error_of(ended, facts, limit=spec.timeout)) is not None:
+        if (
+            ended.reason is not Reason.CANCELLED
+            and (error := error_of(ended, facts, limit=spec.timeout)) is not None
+        ):
             raise TestRefused(**error.facts) from error
         return ended
 
@@ -402,7 +446,9 @@ class Runner:
             if found := self.project.objects.check_sealed(prepared.tree):
                 raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])
             return
-        link = self.project.con.execute("SELECT memo FROM links WHERE eid = ?", (judged.entry.eid,)).fetchone()
+        link = self.project.con.execute(
+            "SELECT memo FROM links WHERE eid = ?", (judged.entry.eid,)
+        ).fetchone()
         memo = Memo.decode(link[0][24:]) if link and link[0] else None
         live = selected(read_tree(prepared.model, memo).tree, judged.adapter.spec.inputs)
         if files := list(differences(prepared.tree, live)):

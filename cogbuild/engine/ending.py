@@ -51,9 +51,14 @@ def error_of(ended: Ended, facts: Mapping[str, object], *, limit: float | None) 
         return AdapterOutOfMemory(**facts, **took, **said)
     if ended.reason is Reason.LOST:
         return AdapterLost(**facts, reason=ended.detail or None, **said)
-    why = {errno.ENOEXEC: "the script has no #! line", errno.ENOENT: "the script or its interpreter is not there"}
+    why = {
+        errno.ENOEXEC: "the script has no #! line",
+        errno.ENOENT: "the script or its interpreter is not there",
+    }
     known = why.get(ended.errno) if ended.errno else None
-    return AdapterNotStarted(**facts, reason=known or ended.detail or (os.strerror(ended.errno) if ended.errno else None))
+    return AdapterNotStarted(
+        **facts, reason=known or ended.detail or (os.strerror(ended.errno) if ended.errno else None)
+    )
 
 
 def _signal(number: int | None) -> str:

@@ -26,7 +26,9 @@ _LONGEST_WAIT = 0.1  # seconds between two looks
 
 
 @contextlib.contextmanager
-def held(path: Path, name: str, *, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> Iterator[bool]:
+def held(
+    path: Path, name: str, *, waiting: Callable[[], None], cancelled: Callable[[], bool]
+) -> Iterator[bool]:
     """Hold the lock of *name* (hex digits) in the lock file *path*; yield False if cancelled while waiting.
 
     *waiting* is called once when somebody else holds it.

@@ -26,7 +26,9 @@ _LOG_KEPT = 64 << 10  # bytes of a log's end that a record carries
 
 def reasons_json(reasons: Iterable[Reason]) -> str:
     """Return reasons as JSON, without what is not there."""
-    rows = [{name: value for name, value in asdict(reason).items() if value is not None} for reason in reasons]
+    rows = [
+        {name: value for name, value in asdict(reason).items() if value is not None} for reason in reasons
+    ]
     return json.dumps(rows, separators=(",", ":"))
 
 

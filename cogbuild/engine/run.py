@@ -87,7 +87,9 @@ class Engine:
         kind = judged.verdict.kind
         if kind in (Kind.BLOCKED, Kind.PENDING):
             self._recorder.blocked(judged)
-            return Result(judged.name, Status.BLOCKED, reason="; ".join(item.text for item in judged.verdict.reasons))
+            return Result(
+                judged.name, Status.BLOCKED, reason="; ".join(item.text for item in judged.verdict.reasons)
+            )
         if judged.verdict.settled:
             self._recorder.settled(judged)
             return self._fresh(judged)
@@ -120,7 +122,9 @@ class Engine:
                 self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
             again = self._looked_again(judged)
             if again.key != judged.key and again.key is not None:
-                return self._bring(again)  # what it is made from moved while we waited: another key, another lock
+                return self._bring(
+                    again
+                )  # what it is made from moved while we waited: another key, another lock
             return self._do(again)
 
     def _do(self, judged: Judged) -> Result:
@@ -142,7 +146,9 @@ class Engine:
         if outcome is not None and outcome.reason is not None:
             return Result(judged.name, Status.NOT_APPLICABLE, reason=outcome.reason)
         artifacts = outcome.artifacts if outcome else ()
-        return Result(judged.name, Status.FRESH, artifacts=artifacts, uris=tuple(map(self.project.uri, artifacts)))
+        return Result(
+            judged.name, Status.FRESH, artifacts=artifacts, uris=tuple(map(self.project.uri, artifacts))
+        )
 
     # -- restore --------------------------------------------------------------------------------------------------
 

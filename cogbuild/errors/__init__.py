@@ -87,7 +87,7 @@ class CogbuildError(Exception):
             "error": type(self).__name__,
             "exit_code": self.exit_code,
             "headline": self.title,
-            "facts": {name: value for name, value in self._shown().items()},
+            "facts": self._shown(),
             "hint": self.advice or None,
         }
 

@@ -132,7 +132,11 @@ class Change(NamedTuple):
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[Change]:
     """Return the rows that differ, in the order of *after*, rows that are gone last."""
-    moved = [Change(label, before.get(label), value) for label, value in after.items() if before.get(label) != value]
+    moved = [
+        Change(label, before.get(label), value)
+        for label, value in after.items()
+        if before.get(label) != value
+    ]
     return moved + [Change(label, value, None) for label, value in before.items() if label not in after]
 
 

@@ -72,7 +72,11 @@ class Tree:
             path = os.fsdecode(blob[at + 1 : end])
             at = end + 1
             if kind in "fx":
-                entries.append(Entry(path, kind, blob[at : at + 32].hex(), int.from_bytes(blob[at + 32 : at + 40], "big")))
+                entries.append(
+                    Entry(
+                        path, kind, blob[at : at + 32].hex(), int.from_bytes(blob[at + 32 : at + 40], "big")
+                    )
+                )
                 at += 40
             elif kind == "l":
                 end = blob.index(b"\0", at)
@@ -112,7 +116,11 @@ class _Seen(NamedTuple):
 
     def packed(self) -> bytes:
         kind = self.kind.encode()
-        return os.fsencode(self.path) + b"\0" + _STAT.pack(kind, self.size, self.mtime_ns, self.ctime_ns, self.inode)
+        return (
+            os.fsencode(self.path)
+            + b"\0"
+            + _STAT.pack(kind, self.size, self.mtime_ns, self.ctime_ns, self.inode)
+        )
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,9 @@ def read_tree(
     entries, rows = [], []
     for item, row in zip(seen, stats, strict=True):
         value = known.get(row)
-        entries.append(_entry(base, item) if value is None else Entry(item.path, item.kind, value, _size(item)))
+        entries.append(
+            _entry(base, item) if value is None else Entry(item.path, item.kind, value, _size(item))
+        )
         racy = item.kind in "fx" and max(item.mtime_ns, item.ctime_ns) >= trusted_before
         rows.append(b"" if racy else row)
     return Memo(tuple(rows), Tree(tuple(entries)))
@@ -198,8 +208,12 @@ def checked_target(path: str, target: str, base: str) -> str:
     Raises ``LinkLeavesModel``.
     """
     inside = os.path.normpath(os.path.join(os.path.dirname(path), target))
-    if "/../" in target.lstrip("./"):  # a name before ".." may be a symlink itself: only the file system knows
-        inside = os.path.relpath(os.path.realpath(os.path.join(base, os.path.dirname(path), target)), os.path.realpath(base))
+    if "/../" in target.lstrip(
+        "./"
+    ):  # a name before ".." may be a symlink itself: only the file system knows
+        inside = os.path.relpath(
+            os.path.realpath(os.path.join(base, os.path.dirname(path), target)), os.path.realpath(base)
+        )
     if target.startswith("/") or inside == ".." or inside.startswith("../"):
         raise LinkLeavesModel(link=path, target=target, directory=base)
     return target
@@ -226,7 +240,9 @@ def look(root: str, rules: str = "model") -> list[_Seen]:
     return seen
 
 
-def _walk(full: str, prefix: str, excluded: Callable[[str], bool] | None, seen: list[_Seen], *, prune: bool) -> bool:
+def _walk(
+    full: str, prefix: str, excluded: Callable[[str], bool] | None, seen: list[_Seen], *, prune: bool
+) -> bool:
     """Append what counts below *full*; return whether anything did."""
     found = False
     try:
@@ -251,7 +267,11 @@ def _walk(full: str, prefix: str, excluded: Callable[[str], bool] | None, seen: 
             continue
         found = True
         info = item.stat(follow_symlinks=False)
-        seen.append(_Seen(path, _kind(path, info.st_mode), info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino))
+        seen.append(
+            _Seen(
+                path, _kind(path, info.st_mode), info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
+            )
+        )
     return found
 
 
@@ -260,7 +280,12 @@ def _kind(path: str, mode: int) -> str:
         return "x" if mode & stat.S_IXUSR else "f"
     if stat.S_ISLNK(mode):
         return "l"
-    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kinds = {
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
     raise SpecialFile(file=path, kind=kinds.get(stat.S_IFMT(mode), "a special file"))
 
 
@@ -312,7 +337,9 @@ def selected(tree: Tree, inputs: Sequence[str]) -> Tree:
     if tuple(inputs) == ("**",):
         return tree
     admits = _matcher(inputs)
-    return Tree(tuple(entry for entry in tree.entries if admits(entry.path + ("/" if entry.kind == "d" else ""))))
+    return Tree(
+        tuple(entry for entry in tree.entries if admits(entry.path + ("/" if entry.kind == "d" else "")))
+    )
 
 
 def differences(old: Tree, new: Tree) -> Iterator[str]:

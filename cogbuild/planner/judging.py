@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from cogbuild.adapters import IMAGE_ADAPTER
 from cogbuild.database import models, pairs
 from cogbuild.digest import hexdigest
-from cogbuild.fingerprint.manifest import Change, Manifest, Part, changes, flatten, manifest, rows_part, tree_part
+from cogbuild.fingerprint.manifest import (
+    Change,
+    Manifest,
+    Part,
+    changes,
+    flatten,
+    manifest,
+    rows_part,
+    tree_part,
+)
 from cogbuild.fingerprint.trees import selected
 from cogbuild.library import spec_of, tree_of
 from cogbuild.spec import COG_VARIABLES
@@ -156,7 +165,12 @@ class Judge:
         return self._with_manifest(entry, adapter, facts, outcome, needed)
 
     def _with_manifest(
-        self, entry: EntryRow, adapter: Adapter, facts: Facts, outcome: Outcome | None, needed: tuple[Needed, ...]
+        self,
+        entry: EntryRow,
+        adapter: Adapter,
+        facts: Facts,
+        outcome: Outcome | None,
+        needed: tuple[Needed, ...],
     ) -> Judged:
         spec = adapter.spec
         variables = self._variables(entry, adapter, needed)
@@ -167,10 +181,14 @@ class Judge:
             "adapter": adapter.part,
             "model": self._model_part(entry, spec.inputs),
             "variables": rows_part(variables.items()) if variables else None,
-            "params": rows_part((f"param:{k}", json.dumps(v, sort_keys=True)) for k, v in sorted(params.items()))
+            "params": rows_part(
+                (f"param:{k}", json.dumps(v, sort_keys=True)) for k, v in sorted(params.items())
+            )
             if params
             else None,
-            "examples": rows_part((f"example:{n}", json.dumps(item, sort_keys=True)) for n, item in enumerate(examples))
+            "examples": rows_part(
+                (f"example:{n}", json.dumps(item, sort_keys=True)) for n, item in enumerate(examples)
+            )
             if examples is not None
             else None,
             "python": self._lock_part(python),
@@ -208,7 +226,10 @@ class Judge:
             return None
         store = self.project.objects
         for item in record.artifacts:
-            if item.published and store.artifact_state(item.digest or "", artifact_file(item), item.size or 0) is not None:
+            if (
+                item.published
+                and store.artifact_state(item.digest or "", artifact_file(item), item.size or 0) is not None
+            ):
                 return None
         return record
 
@@ -248,7 +269,14 @@ class Judge:
         registry = self.project.settings.docker_registry
         image = ""
         if adapter.name != IMAGE_ADAPTER:
-            image = entry.cpu_image or next((item.artifacts[0].uri for item in needed if item.adapter == IMAGE_ADAPTER and item.artifacts), "")
+            image = entry.cpu_image or next(
+                (
+                    item.artifacts[0].uri
+                    for item in needed
+                    if item.adapter == IMAGE_ADAPTER and item.artifacts
+                ),
+                "",
+            )
         values = (
             model.module,
             model.cls,
@@ -260,7 +288,9 @@ class Judge:
             entry.model,
         )
         return {
-            variable: value for variable, value in zip(COG_VARIABLES, values, strict=True) if adapter.spec.passes(variable)
+            variable: value
+            for variable, value in zip(COG_VARIABLES, values, strict=True)
+            if adapter.spec.passes(variable)
         }
 
     def _model_part(self, entry: EntryRow, inputs: tuple[str, ...]) -> Part:

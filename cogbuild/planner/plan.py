@@ -71,7 +71,7 @@ class Plan:
                 elif (aid := self.judge.aid(name)) is not None:
                     fresh.setdefault(aid, []).append(entry.eid)
         if self.record and fresh:
-            project.database.write(lambda con: [pairs.done(con, aid, done) for aid, done in fresh.items()])
+            project.database.write(lambda con: _settle(con, fresh))
         return todo
 
 
@@ -155,7 +155,14 @@ class Planner:
             return sum(1 for entry in entries for name in self.judge.wanted(entry) if name in names)
         special = models.entries_with_wishes(con)
         plain = pairs.count_live(con) - len(special)
-        return plain * len(names) + sum(1 for entry in special for name in self.judge.wanted(entry) if name in names)
+        return plain * len(names) + sum(
+            1 for entry in special for name in self.judge.wanted(entry) if name in names
+        )
+
+
+def _settle(con: Any, fresh: dict[int, list[int]]) -> None:
+    for aid, eids in fresh.items():
+        pairs.done(con, aid, eids)
 
 
 def _closest(name: str, known: Iterable[str]) -> list[str] | None:

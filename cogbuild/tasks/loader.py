@@ -68,7 +68,13 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
 
     def load_doit_config(self) -> dict[str, Any]:
         """Return our defaults for doit, which ``DOIT_CONFIG`` in ``dodo.py`` and options go before."""
-        ours = {"backend": "cogbuild", "par_type": "thread", "continue": True, "reporter": Reporter, "verbosity": 2}
+        ours = {
+            "backend": "cogbuild",
+            "par_type": "thread",
+            "continue": True,
+            "reporter": Reporter,
+            "verbosity": 2,
+        }
         return {**ours, **super().load_doit_config()}
 
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Task]:
@@ -88,7 +94,9 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         library.refresh_links(project)
         keeper = PairState(planner.judge, cmd.dep_manager)
         cmd.dep_manager = keeper
-        chosen = [] if asked and not mine else _named(project, planner.judge, mine if BASENAME not in mine else [])
+        chosen = (
+            [] if asked and not mine else _named(project, planner.judge, mine if BASENAME not in mine else [])
+        )
         described = [_described(keeper, judged) for judged in chosen]
         return self._with_group(cmd, described, own, asked)
 
@@ -120,7 +128,11 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         if not asked or BASENAME in asked:
             # The group itself is not run: it would fail with every pair that fails, and doit would exit with 2.
             others = [task.name for task in own if not task.subtask_of] if not asked else []
-            cmd.sel_tasks = [*others, *(name for name in asked if name != BASENAME), *(task.name for task in tasks)]
+            cmd.sel_tasks = [
+                *others,
+                *(name for name in asked if name != BASENAME),
+                *(task.name for task in tasks),
+            ]
         return group
 
     def _with_group(self, cmd: Any, tasks: list[Task], own: list[Task], asked: list[str]) -> list[Task]:
@@ -172,7 +184,11 @@ def _entries(project: Project, names: list[str]) -> list[models.EntryRow]:
 def _described(keeper: PairState, judged: Judged) -> Task:
     """Return the task of a pair for looking at it: its files and environment are named, and none of them is read."""
     project = keeper.judge.project
-    names = [pair_name(judged.entry, name) for name in judged.adapter.needs if name in keeper.judge.wanted(judged.entry)]
+    names = [
+        pair_name(judged.entry, name)
+        for name in judged.adapter.needs
+        if name in keeper.judge.wanted(judged.entry)
+    ]
     task = pair_task(
         None,  # type: ignore[arg-type] # never run
         judged,
@@ -202,7 +218,9 @@ def _files(project: Project, judged: Judged) -> list[str]:
     live = models.link_of(project.con, entry.eid) if not entry.sealed else None
     root = live or str(project.objects.models / tree.model_id)
     files = [os.path.join(root, item.path) for item in tree.entries]
-    return files + [str(adapter.directory / item.path) for item in adapter.tree.entries if not item.path.endswith(".md")]
+    return files + [
+        str(adapter.directory / item.path) for item in adapter.tree.entries if not item.path.endswith(".md")
+    ]
 
 
 class _Meta(dict[str, Any]):
@@ -222,15 +240,19 @@ def _environment(judged: Judged) -> dict[str, Any]:
     from cogbuild.fingerprint.manifest import part_rows
 
     part = judged.adapter.part
-    found = {
-        label: value for label, value in part_rows(part.kind, part.blob) if label.startswith(("platform", "interpreter", "env:"))
+    found: dict[str, Any] = {
+        label: value
+        for label, value in part_rows(part.kind, part.blob)
+        if label.startswith(("platform", "interpreter", "env:"))
     }
     found |= judged.variables
     found |= {f"param:{name}": value for name, value in judged.params.items()}
     if judged.python is not None:
         lock = judged.python.lock
         found["python"] = judged.python.python.version
-        found["packages"] = [f"{label} {value}" for label, value in lock.rows()[1:]] if lock else "not resolved"
+        found["packages"] = (
+            [f"{label} {value}" for label, value in lock.rows()[1:]] if lock else "not resolved"
+        )
     return found
 
 
@@ -288,7 +310,9 @@ class PairState(Verdicts):
             status.status = "run"
             status.reasons["uptodate_false"] = [(_Said(judged), [], {})]
             moved = [reason.label for reason in judged.verdict.reasons if reason.label is not None]
-            status.reasons["changed_file_dep"] = [label for label in moved if label.startswith(("model:", "adapter:"))]
+            status.reasons["changed_file_dep"] = [
+                label for label in moved if label.startswith(("model:", "adapter:"))
+            ]
         return status
 
     def status_is_ignore(self, task: Task) -> Any:
@@ -365,7 +389,11 @@ class _Said:
 
     def __str__(self) -> str:
         verdict = self.judged.verdict
-        return f"{verdict.kind}: {reason_text(verdict.reasons, most=20)}" if verdict.kind is not Kind.FRESH else "fresh"
+        return (
+            f"{verdict.kind}: {reason_text(verdict.reasons, most=20)}"
+            if verdict.kind is not Kind.FRESH
+            else "fresh"
+        )
 
 
 class LazyState:
@@ -375,13 +403,14 @@ class LazyState:
 
     def __init__(self, name: str, codec: object, *, module_name: str | None = None) -> None:
         self.name = name
-        self._open = lambda: DbmDB(name, codec, module_name=module_name)
+        self._codec = codec
+        self._module = module_name
         self._opened: Any = None
 
     @property
     def _state(self) -> Any:
         if self._opened is None:
-            self._opened = self._open()
+            self._opened = DbmDB(self.name, self._codec, module_name=self._module)
         return self._opened
 
     def get(self, task_id: str, dependency: str) -> Any:
@@ -453,5 +482,3 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
 
 def _is_pair(task: Task) -> bool:
     return bool(task.subtask_of == BASENAME)
-
-

@@ -89,7 +89,9 @@ class Verdicts(Dependency):  # type: ignore[misc] # doit has no types
     def get_status(self, task: Task, tasks_dict: object, get_log: bool = False) -> DependencyStatus:  # noqa: ARG002
         status = DependencyStatus(get_log)
         task.dep_changed = []
-        status.status = "run"  # only pairs that are not settled are in a batch; the engine asks again under its lock
+        status.status = (
+            "run"  # only pairs that are not settled are in a batch; the engine asks again under its lock
+        )
         return status
 
     def status_is_ignore(self, task: Task) -> bool:  # noqa: ARG002
@@ -131,5 +133,3 @@ def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]
     runner = MThreadRunner(*arguments, min(jobs, len(chunk))) if jobs > 1 else Runner(*arguments)
     runner.run_all(control.task_dispatcher())
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from cogbuild.engine import Engine, Result, Status
 from cogbuild.errors import CogbuildError
@@ -74,7 +74,7 @@ class Run:
             return 1
         return 2 if self.plan.problems else 0
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         self.begin()
         return self
 
@@ -110,4 +110,3 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
         run_batch(run, chunk, fail_fast=fail_fast)
         if run.fatal is not None or run.signal is not None or (fail_fast and run.failures):
             break
-
