@@ -80,8 +80,8 @@ class Entry:
 
     @property
     def path(self) -> bytes:
-        """The name without a directory's slash."""
-        return self.name.removesuffix(b"/")
+        """The name without a directory's slash; empty for the directory that holds all."""
+        return _path(self.name)
 
 
 def read_structure(source: Source) -> list[Entry]:
@@ -182,12 +182,24 @@ def _kind(source: Source, name: bytes, mode: int) -> str:
     return "x" if mode & 0o111 else "f"
 
 
+def _path(name: bytes) -> bytes:
+    # tar programs that write zips begin every name with "./"
+    return b"" if name == b"./" else name.removesuffix(b"/").removeprefix(b"./")
+
+
 def _check_name(source: Source, name: bytes, flags: int) -> None:
-    parts = name.removesuffix(b"/").split(b"/")
-    if b".." in parts or name.startswith(b"/") or b"\\" in name or _DRIVE.match(name):
+    path = _path(name)
+    parts = path.split(b"/")
+    if (
+        b".." in parts
+        or name.startswith(b"/")
+        or path.startswith(b"/")
+        or b"\\" in name
+        or _DRIVE.match(path)
+    ):
         raise ZipNameLeaves(zip=source.name, entry=shown(name))
     reason = None
-    if b"" in parts or b"." in parts:
+    if (b"" in parts or b"." in parts) and name != b"./":
         reason = "a part of it is empty or a dot"
     elif b"\0" in name:
         reason = "it holds a NUL character"

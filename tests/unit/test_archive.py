@@ -215,6 +215,12 @@ def test_directory_that_was_compressed_works(into: Path) -> None:
     assert set(unzip(build(member), into)) == {"a"}
 
 
+def test_names_that_begin_with_a_dot_and_a_slash_work(into: Path) -> None:
+    """`tar` writes zips so on macOS and Windows, the directory itself included."""
+    members = [Member(b"./", mode=DIRECTORY), Member(b"./a", b"1"), Member(b"./b/", mode=DIRECTORY)]
+    assert unzip(build(*members), into) == {"a": (FILE, b"1"), "b": (DIRECTORY, b"")}
+
+
 def test_symlinks_inside_are_kept(into: Path) -> None:
     """A link is a link again, wherever in the zip it stands; one that leads to nothing stays so."""
     found = unzip(
@@ -486,6 +492,12 @@ CASES: dict[str, tuple[bytes, str]] = {
         build(Member(b"a/./b")),
         "model.zip has a name that can't be used: a/./b\n  reason  a part of it is empty or a dot",
     ),
+    "dot alone": (
+        build(Member(b".")),
+        "model.zip has a name that can't be used: .\n  reason  a part of it is empty or a dot",
+    ),
+    "absolute behind a dot": (build(Member(b".//etc")), "model.zip names a file outside of it: .//etc"),
+    "the same behind a dot": (build(Member(b"a"), Member(b"./a")), "model.zip has a twice"),
     "two slashes": (
         build(Member(b"a//b")),
         "model.zip has a name that can't be used: a//b\n  reason  a part of it is empty or a dot",
