@@ -30,7 +30,17 @@ def main() -> Path:
     except Exception as error:
         # The exporter is deterministic, and its environment counts: asking again would give the same answer.
         raise NotApplicable(_reason(error, type(network.value).__name__)) from error
+    _check_opset(model, opset)
     return _written(model)
+
+
+def _check_opset(model: ModelProto, opset: int) -> None:
+    """Refuse a graph of another opset: exporters that cannot convert to the one asked for only warn."""
+    found = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), opset)
+    if found != opset:
+        raise NotApplicable(
+            f"the exporter made a graph of opset {found} and cannot bring it to opset {opset}"
+        )
 
 
 def _check_size(network: Any) -> None:

@@ -226,3 +226,12 @@ def test_two_networks_need_a_choice(tmp_path: Path) -> None:
         1,
         "the parameter network is 'nets', but the predictor holds net (Net), other (Identity)",
     )
+
+
+@needs_torch
+def test_an_opset_that_the_exporter_cannot_make_is_said(tmp_path: Path) -> None:
+    """PyTorch's exporter only warns and keeps its own opset; the adapter does not pass that off as the one asked for."""
+    source = SMALL_NETWORK.replace("FORWARD", "x + 1").replace("CALL", "self.net(torch.ones(2, 3) * size)")
+    ran = _torch(source, SIZES, tmp_path, opset=99)
+    assert (ran.code, ran.stdout) == (100, "")
+    assert ran.last_line == "the exporter made a graph of opset 18 and cannot bring it to opset 99"
