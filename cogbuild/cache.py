@@ -198,7 +198,10 @@ def _disk_class() -> Any:
             return key
 
         def store(
-            self, value: object, read: object, _key: object = None
+            self,
+            value: object,
+            read: object,
+            key: object = None,  # noqa: ARG002 - diskcache passes it by name
         ) -> tuple[int, int, None, sqlite3.Binary]:
             if read or not isinstance(value, bytes):
                 raise UnreadableRow("a value is not bytes")

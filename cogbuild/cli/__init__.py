@@ -79,3 +79,8 @@ def main() -> None:
         # Whoever read our output has seen enough, e.g. `cogbuild models ls | head`.
         sys.stderr.close()
         sys.exit(141)
+    except Exception as trouble:  # noqa: BLE001 - a traceback helps nobody at a terminal; the report holds it
+        from cogbuild.cli.common import tell
+        from cogbuild.errors.bugs import report_of
+
+        sys.exit(tell(report_of(trouble)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cogbuild.engine import Engine, Result, Status
 from cogbuild.errors import CogbuildError
+from cogbuild.errors.bugs import report_of
 from cogbuild.report import Summary
 
 if TYPE_CHECKING:
@@ -54,8 +55,10 @@ class Run:
             return self.engine.run(entry, adapter) if entry is not None else None
         except CogbuildError as error:
             self.fatal = error
-            self.engine.cancel()
-            return None
+        except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
+            self.fatal = report_of(trouble, self.project.data / "logs")
+        self.engine.cancel()
+        return None
 
     def summary(self) -> Summary:
         """Return the totals; what was not planned was fresh."""
