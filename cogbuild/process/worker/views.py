@@ -1,12 +1,14 @@
 """What a command sees: an overlay over the model, and the directories that look empty to it.
 
-Unmounting waits for every processor, which costs more than a mount. So the mounts of one run are not taken away but
-covered by those of the next: they lie at the same paths, one on the other, and no command can lift one. After some
-runs, or when what was written takes room, the whole pile goes at once.
+Unmounting waits for every processor, and so does taking an overlay apart, which is longer than all the rest. So the
+mounts of one run are not taken away but covered by those of the next: they lie at the same paths, one on the other, and
+no command can lift one. After some runs, or when what was written takes room, the whole pile goes at once, and what it
+was made of is taken apart by another thread.
 """
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import stat
@@ -27,6 +29,7 @@ _SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
 _KEPT = (1, 2, 4, 8, 1024, 2048)
 _ST_RELATIME = 4096
 _PILE = 32
+_MANY = 4
 # What one run may leave in memory until the pile goes, in blocks of the memory file system (pages) and files.
 _CRUMBS = 256
 
@@ -49,6 +52,7 @@ class Stage:
         self._bottoms: dict[bytes, int] = {}  # the lowest mount at each such path
         self._memory = -1  # what views write to: the lowest mount of the first pile
         self._height = 0
+        self._views: list[int] = []  # each overlay of the pile; while it is open here, it is not taken apart
         self._disk: tuple[int, bytes] | None = None
 
     def set_up(self, order: Order) -> None:
@@ -95,6 +99,7 @@ class Stage:
                 if places is hide:
                     os.makedirs(view.root, 0o755, exist_ok=True)
                 kernel.mount(b"overlay", view.root, b"overlay", _SAFE, options)
+                self._views.append(os.open(view.root, os.O_PATH | os.O_CLOEXEC))
                 if places is not hide:
                     self._pile_up(view.root)
         with _step("hiding directories", view=False):
@@ -151,12 +156,22 @@ class Stage:
                     kernel.mount(_path(bottom), place, b"", kernel.MS_MOVE)
                 os.close(bottom)
             kernel.umount(self._trash)
+        if self._height < _MANY:
+            _close(self._views)
+        else:
+            _thread.start_new_thread(_close, (self._views,))
         if self._disk is not None:
             parent, upper = self._disk
             with suppress(OSError):  # whoever made the directory above removes it whole
                 remove_tree(upper)
             os.close(parent)
-        self._key, self._bottoms, self._memory, self._height, self._disk = (), {}, -1, 0, None
+        self._key, self._bottoms, self._views, self._disk = (), {}, [], None
+        self._memory, self._height = -1, 0
+
+
+def _close(views: list[int]) -> None:
+    for view in views:
+        os.close(view)
 
 
 def _kept(path: bytes, opened: list[int]) -> int:
