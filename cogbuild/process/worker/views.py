@@ -50,6 +50,7 @@ class Stage:
         self._trash = trash  # an existing directory; seen by no command, as it is covered only to unmount
         self._key: tuple[object, ...] = ()  # where the pile stands; another place needs another pile
         self._bottoms: dict[bytes, int] = {}  # the lowest mount at each such path
+        self._hidden: dict[bytes, int] = {}  # what lies below the pile at each hidden path
         self._memory = -1  # what views write to: the lowest mount of the first pile
         self._height = 0
         self._views: list[int] = []  # each overlay of the pile; while it is open here, it is not taken apart
@@ -80,10 +81,13 @@ class Stage:
         view, hide = order.view, order.hide
         # Opened before anything is hidden: what is shown may lie in a hidden directory, and so may the layers.
         with _step("opening what is shown", view=False):
-            shown = [(path, _kept(path, opened), True) for path in order.expose]
-            shown += [(path, _kept(path, opened), False) for path in order.writable]
+            for path in hide:
+                if path not in self._hidden:
+                    self._hidden[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            shown = [(path, self._kept(path, opened), True) for path in order.expose]
+            shown += [(path, self._kept(path, opened), False) for path in order.writable]
             if view is None and _below(order.cwd, hide):
-                shown.append((order.cwd, _kept(order.cwd, opened), False))
+                shown.append((order.cwd, self._kept(order.cwd, opened), False))
         if view is not None:
             with _step("preparing the view", view=True):
                 options = self._layers(view, places[0], opened)
@@ -106,16 +110,27 @@ class Stage:
             for path in hide:
                 kernel.mount(b"", path, b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _SAFE)
 
+    def _kept(self, path: bytes, opened: list[int]) -> int:
+        """Open what lies at *path* outside, also where the last run's mounts still cover it."""
+        for top, below in self._hidden.items():
+            if path == top or _below(path, (top,)):
+                fd = os.open(path[len(top) :].strip(b"/") or b".", os.O_PATH | os.O_CLOEXEC, dir_fd=below)
+                break
+        else:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        opened.append(fd)
+        return fd
+
     def _pile_up(self, path: bytes) -> None:
         if path not in self._bottoms:
             self._bottoms[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
 
     def _layers(self, view: ViewOrder, place: bytes, opened: list[int]) -> bytes:
         """Make the writable layer and return the options that mount it over the others."""
-        layers = [_path(_kept(path, opened)) for path in view.layers]
+        layers = [_path(self._kept(path, opened)) for path in view.layers]
         extra = b""
         if view.disk is not None:
-            parent = os.open(view.disk, os.O_PATH | os.O_CLOEXEC)
+            parent = os.dup(self._kept(view.disk, opened))
             upper = b"%s/run-%s" % (_path(parent), os.urandom(8).hex().encode())
             self._disk = (parent, upper)
             extra = b",volatile"  # nothing of it is kept, so unmounting need not write it out
@@ -165,19 +180,15 @@ class Stage:
             with suppress(OSError):  # whoever made the directory above removes it whole
                 remove_tree(upper)
             os.close(parent)
-        self._key, self._bottoms, self._views, self._disk = (), {}, [], None
+        for fd in self._hidden.values():
+            os.close(fd)
+        self._key, self._bottoms, self._hidden, self._views, self._disk = (), {}, {}, [], None
         self._memory, self._height = -1, 0
 
 
 def _close(views: list[int]) -> None:
     for view in views:
         os.close(view)
-
-
-def _kept(path: bytes, opened: list[int]) -> int:
-    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    opened.append(fd)
-    return fd
 
 
 @contextmanager
