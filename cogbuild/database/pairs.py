@@ -389,6 +389,11 @@ def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
     return Attempt(row[0], row[1], row[2], row[3].hex() if row[3] else None, *row[4:]) if row else None
 
 
+def attempt_ids(con: sqlite3.Connection) -> set[str]:
+    """Return the names of all attempts."""
+    return {name for (name,) in con.execute("SELECT id FROM attempts")}
+
+
 # -- locks --------------------------------------------------------------------------------------------------------
 
 

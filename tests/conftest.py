@@ -1,0 +1,181 @@
+"""A sandbox that drives cogbuild as its users do, counts which adapters ran, and ends with an audit."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cogbuild import library
+from cogbuild.adapters import active
+from cogbuild.audit import audit
+from cogbuild.engine import Event, Line, Note, Result, Status
+from cogbuild.planner import Judged, Plan, Planner, Selection
+from cogbuild.project import Project
+from cogbuild.tasks.running import Run, run_plan
+
+MODEL = """build:
+  python_version: "3.11"
+predict: predict.py:Predictor
+"""
+PREDICT = """class Predictor:
+    def predict(self, text: str = "x") -> str:
+        return text
+"""
+#: Counts that it ran, then publishes a file whose bytes follow from the model and the adapter's params.
+COUNTING = """#!/bin/sh
+echo "$COG_REPO_NAME {name}" >> {ran}
+cat weights.bin > "$COG_OUTPUT_DIR/made.txt"
+echo {name} ${{COG_PARAM_LEVEL:-}} >> "$COG_OUTPUT_DIR/made.txt"
+echo "$COG_OUTPUT_DIR/made.txt"
+"""
+
+
+@dataclass
+class Outcome:
+    """What one run came to."""
+
+    results: dict[str, Result]  # by "<repo name> <adapter>"
+    ran: list[str]  # "<repo name> <adapter>", in order: the adapters whose script really ran
+    log: list[str]
+    exit_code: int
+    plan: Plan
+    counts: dict[Status, int] = field(default_factory=dict)
+
+    def status(self, pair: str) -> Status:
+        """Return how a pair ended."""
+        return self.results[pair].status
+
+    def error(self, pair: str) -> str:
+        """Return the whole message of a failed pair."""
+        return str(self.results[pair].error)
+
+
+class Sandbox:
+    """A project in a temporary directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ran_file = root / "ran"
+        self.environ = {"PATH": os.environ["PATH"], "HOME": str(root)}
+        (root / "site").mkdir()
+        self.settings: dict[str, Any] = {"adapters": []}
+        self._write_settings()
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Path:
+        """The data directory."""
+        return self.root / "site" / ".cogbuild"
+
+    def project(self) -> Project:
+        """Open the project anew, as a new command would."""
+        return Project(self.data, environ=self.environ)
+
+    def _write_settings(self) -> None:
+        (self.root / "site" / "cogbuild.yaml").write_text(json.dumps(self.settings))
+
+    def configure(self, **settings: object) -> None:
+        """Change the site settings."""
+        self.settings |= settings
+        self._write_settings()
+
+    def model(self, name: str = "m", files: dict[str, str] | None = None) -> Path:
+        """Write a model's directory."""
+        directory = self.root / "models" / name
+        for path, text in {"cog.yaml": MODEL, "predict.py": PREDICT, "weights.bin": name, **(files or {})}.items():
+            at = directory / path
+            at.parent.mkdir(parents=True, exist_ok=True)
+            at.write_text(text)
+        return directory
+
+    def add(self, name: str = "m", files: dict[str, str] | None = None, **options: Any) -> library.Added:
+        """Write a model and add it."""
+        with self.project() as project:
+            return library.add(project, self.model(name, files), **options)
+
+    def adapter(self, name: str, script: str | None = None, *, activate: bool = True, test: str | None = None, **keys: Any) -> Path:
+        """Write an adapter; without *script* it is one that counts. Its directory joins the settings."""
+        directory = self.root / "adapters" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        text = COUNTING.format(name=name, ran=self.ran_file) if script is None else script
+        self.script(directory / "adapter.sh", text)
+        if test is not None:
+            self.script(directory / "test.sh", test)
+            keys["test"] = "test.sh"
+        (directory / "cog-adapter.yaml").write_text(json.dumps({"name": name, "script": "adapter.sh", **keys}))
+        if activate and str(directory) not in self.settings["adapters"]:
+            self.configure(adapters=[*self.settings["adapters"], str(directory)])
+        return directory
+
+    def counting(self, name: str, rest: str) -> str:
+        """Return a script that counts that it ran and goes on with *rest*."""
+        return f'#!/bin/sh\necho "$COG_REPO_NAME {name}" >> {self.ran_file}\n{rest}\n'
+
+    def script(self, path: Path, text: str) -> None:
+        """Write an executable file."""
+        path.write_text(text)
+        path.chmod(path.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
+
+    # -- what is done ---------------------------------------------------------------------------------------------
+
+    def adapt(
+        self, *models: str, adapters: tuple[str, ...] = (), jobs: int = 1, force: bool = False, fail_fast: bool = False
+    ) -> Outcome:
+        """Bring everything, or what is chosen, up to date; return what happened."""
+        before = self.ran()
+        events: list[Event] = []
+        with self.project() as project:
+            planner = Planner(project, active(project))
+            plan = planner.plan(Selection(models=models, adapters=adapters, force=force))
+            with Run(project, plan, jobs=jobs, watcher=events.append) as run:
+                run_plan(run, fail_fast=fail_fast)
+            summary = run.summary()
+        results = {self._short(event.pair): event for event in events if isinstance(event, Result)}
+        log = [f"{self._short(event.pair)} {event.text.decode()}" for event in events if isinstance(event, Line)]
+        log += [f"{self._short(event.pair)} {event.text}" for event in events if isinstance(event, Note)]
+        if run.fatal is not None:
+            raise run.fatal
+        return Outcome(results, self.ran()[len(before) :], log, run.exit_code, plan, summary.counts)
+
+    def look(self, repo: str, adapter: str) -> Judged:
+        """Judge one pair as `explain` would."""
+        with self.project() as project:
+            library.refresh_links(project)
+            judge = Planner(project, active(project)).judge
+            entries = [entry for entry in library.models.entries(project.con) if entry.repo.endswith("/" + repo)]
+            return judge.explained(judge.look(entries[0], adapter))
+
+    def ran(self) -> list[str]:
+        """Return every counted run so far."""
+        return self.ran_file.read_text().splitlines() if self.ran_file.exists() else []
+
+    def artifact(self, outcome: Outcome, pair: str) -> Path:
+        """Return the published file of a pair."""
+        return Path(outcome.results[pair].uris[0].removeprefix("file://"))
+
+    def audit(self) -> list[str]:
+        """Return what disagrees in the store."""
+        if not self.data.exists():
+            return []
+        with self.project() as project:
+            return [f"{item.path}: {item.what}" for item in audit(project)]
+
+    def _short(self, pair: str) -> str:
+        repo, _, rest = pair.partition("@")
+        return f"{repo.partition('/')[2]} {rest.partition(':')[2]}"
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Sandbox]:
+    """A sandbox; whatever the test did, store and records agree at its end."""
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    assert sandbox.audit() == [], "the test left store and records in disagreement"
