@@ -79,8 +79,8 @@ def export(module: torch.nn.Module, calls: Sequence[Call], opset: int) -> ModelP
     if _batched(module, base):
         # A size of 1 would be taken for a constant.
         base = base.repeated(2)
-        for dims in moving:
-            dims.add(0)
+        for dims, tensor in zip(moving, base.tensors, strict=True):
+            dims.update([0] if tensor.dim() else [])
     program = _exported(module, base, moving, opset)
     _check_moving(entries, moving, program.model_proto)
     return program.model_proto

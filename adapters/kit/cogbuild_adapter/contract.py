@@ -23,7 +23,7 @@ _NOT_APPLICABLE = 100
 T = TypeVar("T", str, int, float, bool)
 
 
-class NotApplicable(Exception):  # noqa: N818  (an answer, not an error)
+class NotApplicable(Exception):
     """The adapter makes nothing of this model; the text is one sentence that says why."""
 
 
