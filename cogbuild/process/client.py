@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.process.lines import Lines
@@ -131,11 +132,20 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._group and os.path.isdir(self._group):  # it was killed; what it held is ours to end
-            with contextlib.suppress(OSError):
-                with open(self._group + "/cgroup.kill", "w") as file:
-                    file.write("1")
-                os.rmdir(self._group)
+        if self._group:
+            _end_group(self._group)
+
+
+def _end_group(group: str) -> None:
+    """End what is left in the control group of a worker that was killed; usually it has removed the group itself."""
+    deadline = time.monotonic() + _PATIENCE
+    while os.path.isdir(group) and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            with open(group + "/cgroup.kill", "w") as file:
+                file.write("1")
+            os.rmdir(group)
+            return
+        time.sleep(0.005)  # a group is busy until its last process is quite gone
 
 
 def _ended(fields: dict[str, Any], last_line: bytes, log_bytes: int) -> Ended:

@@ -81,45 +81,36 @@ class Stage:
         view, hide = order.view, order.hide
         # Opened before anything is hidden: what is shown may lie in a hidden directory, and so may the layers.
         with _step("opening what is shown", view=False):
-            for path in hide:
-                if path not in self._hidden:
-                    self._hidden[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            shown = [(path, self._kept(path, opened), True) for path in order.expose]
-            shown += [(path, self._kept(path, opened), False) for path in order.writable]
+            shown = [(path, _kept(path, opened), True) for path in order.expose]
+            shown += [(path, _kept(path, opened), False) for path in order.writable]
             if view is None and _below(order.cwd, hide):
-                shown.append((order.cwd, self._kept(order.cwd, opened), False))
-        if view is not None:
-            with _step("preparing the view", view=True):
-                options = self._layers(view, places[0], opened)
+                shown.append((order.cwd, _kept(order.cwd, opened), False))
+        with _step("preparing the view", view=True):
+            options = self._layers(view, places[0], opened) if view else b""
         with _step("hiding directories", view=False):
-            for path in hide:
-                kernel.mount(b"tmpfs", path, b"tmpfs", _SAFE, b"size=1m,nr_inodes=4096,mode=755")
-                self._pile_up(path)
-            for path, source, readonly in shown:
-                if _below(path, hide):
-                    _bind(source, path, readonly)
+            self._hide(hide, shown)
         if view is not None:
             with _step("mounting the view", view=True):
-                if places is hide:
-                    os.makedirs(view.root, 0o755, exist_ok=True)
-                kernel.mount(b"overlay", view.root, b"overlay", _SAFE, options)
-                self._views.append(os.open(view.root, os.O_PATH | os.O_CLOEXEC))
-                if places is not hide:
-                    self._pile_up(view.root)
+                self._overlay(view.root, options, hidden=places is hide)
         with _step("hiding directories", view=False):
             for path in hide:
                 kernel.mount(b"", path, b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _SAFE)
 
-    def _kept(self, path: bytes, opened: list[int]) -> int:
-        """Open what lies at *path* outside, also where the last run's mounts still cover it."""
-        for top, below in self._hidden.items():
-            if path == top or _below(path, (top,)):
-                fd = os.open(path[len(top) :].strip(b"/") or b".", os.O_PATH | os.O_CLOEXEC, dir_fd=below)
-                break
-        else:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        opened.append(fd)
-        return fd
+    def _hide(self, hide: tuple[bytes, ...], shown: list[tuple[bytes, int, bool]]) -> None:
+        for path in hide:
+            kernel.mount(b"tmpfs", path, b"tmpfs", _SAFE, b"size=1m,nr_inodes=4096,mode=755")
+            self._pile_up(path)
+        for path, source, readonly in shown:
+            if _below(path, hide):
+                _bind(source, path, readonly)
+
+    def _overlay(self, root: bytes, options: bytes, *, hidden: bool) -> None:
+        if hidden:
+            os.makedirs(root, 0o755, exist_ok=True)
+        kernel.mount(b"overlay", root, b"overlay", _SAFE, options)
+        self._views.append(os.open(root, os.O_PATH | os.O_CLOEXEC))
+        if not hidden:
+            self._pile_up(root)
 
     def _pile_up(self, path: bytes) -> None:
         if path not in self._bottoms:
