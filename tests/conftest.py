@@ -90,7 +90,12 @@ class Sandbox:
     def model(self, name: str = "m", files: dict[str, str] | None = None) -> Path:
         """Write a model's directory."""
         directory = self.root / "models" / name
-        for path, text in {"cog.yaml": MODEL, "predict.py": PREDICT, "weights.bin": name, **(files or {})}.items():
+        for path, text in {
+            "cog.yaml": MODEL,
+            "predict.py": PREDICT,
+            "weights.bin": name,
+            **(files or {}),
+        }.items():
             at = directory / path
             at.parent.mkdir(parents=True, exist_ok=True)
             at.write_text(text)
@@ -101,7 +106,15 @@ class Sandbox:
         with self.project() as project:
             return library.add(project, self.model(name, files), **options)
 
-    def adapter(self, name: str, script: str | None = None, *, activate: bool = True, test: str | None = None, **keys: Any) -> Path:
+    def adapter(
+        self,
+        name: str,
+        script: str | None = None,
+        *,
+        activate: bool = True,
+        test: str | None = None,
+        **keys: Any,
+    ) -> Path:
         """Write an adapter; without *script* it is one that counts. Its directory joins the settings."""
         directory = self.root / "adapters" / name
         directory.mkdir(parents=True, exist_ok=True)
@@ -110,7 +123,9 @@ class Sandbox:
         if test is not None:
             self.script(directory / "test.sh", test)
             keys["test"] = "test.sh"
-        (directory / "cog-adapter.yaml").write_text(json.dumps({"name": name, "script": "adapter.sh", **keys}))
+        (directory / "cog-adapter.yaml").write_text(
+            json.dumps({"name": name, "script": "adapter.sh", **keys})
+        )
         if activate and str(directory) not in self.settings["adapters"]:
             self.configure(adapters=[*self.settings["adapters"], str(directory)])
         return directory
@@ -127,7 +142,12 @@ class Sandbox:
     # -- what is done ---------------------------------------------------------------------------------------------
 
     def adapt(
-        self, *models: str, adapters: tuple[str, ...] = (), jobs: int = 1, force: bool = False, fail_fast: bool = False
+        self,
+        *models: str,
+        adapters: tuple[str, ...] = (),
+        jobs: int = 1,
+        force: bool = False,
+        fail_fast: bool = False,
     ) -> Outcome:
         """Bring everything, or what is chosen, up to date; return what happened."""
         before = self.ran()
@@ -139,7 +159,9 @@ class Sandbox:
                 run_plan(run, fail_fast=fail_fast)
             summary = run.summary()
         results = {self._short(event.pair): event for event in events if isinstance(event, Result)}
-        log = [f"{self._short(event.pair)} {event.text.decode()}" for event in events if isinstance(event, Line)]
+        log = [
+            f"{self._short(event.pair)} {event.text.decode()}" for event in events if isinstance(event, Line)
+        ]
         log += [f"{self._short(event.pair)} {event.text}" for event in events if isinstance(event, Note)]
         if run.fatal is not None:
             raise run.fatal
@@ -150,7 +172,9 @@ class Sandbox:
         with self.project() as project:
             library.refresh_links(project)
             judge = Planner(project, active(project)).judge
-            entries = [entry for entry in library.models.entries(project.con) if entry.repo.endswith("/" + repo)]
+            entries = [
+                entry for entry in library.models.entries(project.con) if entry.repo.endswith("/" + repo)
+            ]
             return judge.explained(judge.look(entries[0], adapter))
 
     def ran(self) -> list[str]:

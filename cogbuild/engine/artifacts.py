@@ -43,8 +43,11 @@ _SHOWN = 8
 class Places:
     """The directories of one run, as the adapter saw them."""
 
-    def __init__(self, *, workspace: Path, output: Path, list_file: Path) -> None:
-        self.workspace = workspace
+    def __init__(self, *, transient: Path, run: Path, output: Path, list_file: Path) -> None:
+        self.transient = (
+            transient  # everything below it vanishes after the run: workspaces and what is beside them
+        )
+        self.run = run
         self.output = output
         self.list_file = list_file
 
@@ -130,7 +133,7 @@ def _artifact(  # noqa: PLR0917 - what is named, and where
                 return _published(name, media_type, inside, store)
             if os.path.isabs(path):
                 raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output))
-        if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.workspace):
+        if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.transient):
             raise ArtifactInWorkspace(**facts, printed=text)
         if inside == places.output:
             raise ArtifactLineUnreadable(

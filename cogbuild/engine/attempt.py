@@ -258,7 +258,7 @@ class Runner:
         run = spaces.directory / f"run-{secrets.token_hex(6)}"
         output = run / "out"
         output.mkdir(parents=True)
-        places = Places(workspace=run, output=output, list_file=run / "artifacts.jsonl")
+        places = Places(transient=spaces.directory, run=run, output=output, list_file=run / "artifacts.jsonl")
         places.list_file.touch()
         try:
             yield _Prepared(places, model, tree, masked, environment)
@@ -317,7 +317,7 @@ class Runner:
         for name, value in judged.params.items():
             env[variable_name("COG_PARAM_", name)] = value if isinstance(value, str) else json.dumps(value)
         if judged.examples is not None:
-            at = prepared.places.workspace / "examples.json"
+            at = prepared.places.run / "examples.json"
             at.write_text(json.dumps(judged.examples, ensure_ascii=False))
             env["COG_EXAMPLES_FILE"] = str(at)
         for needed in judged.needs:
@@ -343,7 +343,7 @@ class Runner:
         pool, spaces = self._started()
         spec = judged.adapter.spec
         env = self._base_variables(judged, prepared) | variables
-        writable = [prepared.places.workspace]
+        writable = [prepared.places.run]
         if "COG_STATE_DIR" in env:
             writable.append(Path(env["COG_STATE_DIR"]))
         expose = [judged.adapter.directory, self.project.objects.artifacts]

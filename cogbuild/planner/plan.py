@@ -129,7 +129,9 @@ class Planner:
             mark = known[2] if known is not None and known[1] == adapter.context else 0
             moved = pairs.eids_above(con, mark) if mark < last else []
             listed = pairs.pending(con, known[0]) if known is not None else {}
-            candidates[name] = {*moved, *listed}
+            # What needs a pair that may move is judged once that one has ended.
+            above = [candidates.get(needed) or set() for needed in adapter.needs]
+            candidates[name] = set().union(moved, listed, *above)
             if known is None or known[1] != adapter.context or mark < last:
                 scopes.append((name, moved))
         if scopes and not dry and not selection.repos:

@@ -75,7 +75,9 @@ def test_same_content_is_one_model_in_two_repos(box: Sandbox) -> None:
 
 def test_work_is_shared_across_repos_by_an_adapter_that_uses_little(box: Sandbox) -> None:
     """An adapter that is passed no variables does the same content once; the other repo is restored."""
-    box.adapter("one", box.counting("one", 'cp weights.bin "$COG_OUTPUT_DIR/w"; echo "$COG_OUTPUT_DIR/w"'), uses=[])
+    box.adapter(
+        "one", box.counting("one", 'cp weights.bin "$COG_OUTPUT_DIR/w"; echo "$COG_OUTPUT_DIR/w"'), uses=[]
+    )
     box.add("a", repo="u/x")
     box.add("a", repo="u/y")
     run = box.adapt()
