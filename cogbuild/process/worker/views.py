@@ -81,10 +81,13 @@ class Stage:
         view, hide = order.view, order.hide
         # Opened before anything is hidden: what is shown may lie in a hidden directory, and so may the layers.
         with _step("opening what is shown", view=False):
-            shown = [(path, _kept(path, opened), True) for path in order.expose]
-            shown += [(path, _kept(path, opened), False) for path in order.writable]
+            for path in hide:
+                if path not in self._hidden:
+                    self._hidden[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            shown = [(path, self._kept(path, opened), True) for path in order.expose]
+            shown += [(path, self._kept(path, opened), False) for path in order.writable]
             if view is None and _below(order.cwd, hide):
-                shown.append((order.cwd, _kept(order.cwd, opened), False))
+                shown.append((order.cwd, self._kept(order.cwd, opened), False))
         with _step("preparing the view", view=True):
             options = self._layers(view, places[0], opened) if view else b""
         with _step("hiding directories", view=False):
@@ -111,6 +114,17 @@ class Stage:
         self._views.append(os.open(root, os.O_PATH | os.O_CLOEXEC))
         if not hidden:
             self._pile_up(root)
+
+    def _kept(self, path: bytes, opened: list[int]) -> int:
+        """Open what lies at *path* outside, also where the last run's mounts still cover it."""
+        for top, below in self._hidden.items():
+            if _below(path, (top,)):
+                fd = os.open(path[len(top) :].strip(b"/") or b".", os.O_PATH | os.O_CLOEXEC, dir_fd=below)
+                break
+        else:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        opened.append(fd)
+        return fd
 
     def _pile_up(self, path: bytes) -> None:
         if path not in self._bottoms:
