@@ -25,6 +25,7 @@ from cogbuild.fingerprint.manifest import tree_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
 from cogbuild.objects import Finding, disk_errors
 from cogbuild.spec import MODEL_FILE, WISHES_FILE, ModelSpec, Wishes, from_json, to_json
+from cogbuild.using import using
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,9 @@ def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str
 
     with (
         disk_errors(project.data),
-        tempfile.TemporaryDirectory(dir=project.data / "work", prefix="upload-") as temporary,
+        # Not below work/: whatever there has no lock of a workspace is swept by the next run.
+        using(project.data),
+        tempfile.TemporaryDirectory(dir=project.data, prefix=".tmp-upload-") as temporary,
     ):
         inside = Path(temporary) / "model"
         inside.mkdir()
@@ -112,8 +115,9 @@ def _only_directory(inside: Path) -> str | None:
 def _store(project: Project, directory: Path, repo: str, cpu_image: str | None) -> Added:
     tree = read_tree(directory).tree
     spec, wishes = declared(directory, tree)
-    project.objects.add_tree(directory, tree)
-    return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
+    with using(project.data):  # until the database speaks of them, only this keeps `gc` from taking the objects
+        project.objects.add_tree(directory, tree)
+        return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
 
 
 def declared(directory: Path, tree: Tree) -> tuple[ModelSpec, Wishes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -13,6 +14,7 @@ from cogbuild.engine.events import Note, Result, Status
 from cogbuild.engine.flight import held
 from cogbuild.engine.recording import Recorder
 from cogbuild.errors import CogbuildError
+from cogbuild.using import using
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ class Engine:
         self._runner = Runner(project, jobs, self._tell)
         self._stop = threading.Event()
         self._again: set[tuple[int, str]] = set()
+        self._using = contextlib.ExitStack()
+        self._used = False
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -54,6 +58,14 @@ class Engine:
     def close(self) -> None:
         """End the workers."""
         self._runner.close()
+        self._using.close()
+
+    def _use(self) -> None:
+        """Keep ``gc`` from collecting from the first pair until this is closed."""
+        with self._listening:
+            if not self._used:
+                self._using.enter_context(using(self.project.data))
+                self._used = True
 
     def _tell(self, event: Event) -> None:
         with self._listening:
@@ -67,6 +79,7 @@ class Engine:
         What goes wrong with the pair is in the result. Raises errors of state (exit 3): then no pair can go on.
         """
         started = time.monotonic()
+        self._use()
         judged = self.judge.explained(self.judge.look(entry, name))
         try:
             result = self._bring(judged)
