@@ -4,8 +4,7 @@ DeclarationError
 ├── the file      DeclarationTooLarge, DeclarationNotText, BrokenYaml, BrokenToml, KeyTwice, NotAMapping,
 │                 TooComplex
 ├── any key       UnknownKey, KeyMissing, BadValue, ItemTwice
-├── adapters      UnknownApi, UnknownVariable, NamesCollide, NeedsItself, AdapterNameTwice, NeedsNobody,
-│                 NeedsCircle
+├── adapters      UnknownApi, UnknownVariable, NamesCollide, NeedsItself
 ├── models        ReferenceMissing, TwoReferences, ReferenceWithoutClass, ReferencedFileMissing,
 │                 ReferencedFileBroken, ClassMissing, RequirementsMissing, BadRequirement
 └── settings      BadRepo, StoreNotSupported
@@ -16,7 +15,6 @@ from __future__ import annotations
 from cogbuild.errors import CogbuildError
 
 __all__ = [
-    "AdapterNameTwice",
     "BadRepo",
     "BadRequirement",
     "BadValue",
@@ -30,9 +28,7 @@ __all__ = [
     "KeyMissing",
     "KeyTwice",
     "NamesCollide",
-    "NeedsCircle",
     "NeedsItself",
-    "NeedsNobody",
     "NotAMapping",
     "ReferenceMissing",
     "ReferenceWithoutClass",
@@ -113,19 +109,6 @@ class NamesCollide(DeclarationError):
 
 class NeedsItself(DeclarationError):
     headline = "adapter {adapter} needs itself"
-
-
-class AdapterNameTwice(DeclarationError):
-    headline = "two adapters are called {adapter}"
-    hint = "rename one of them, or leave one out of the settings"
-
-
-class NeedsNobody(DeclarationError):
-    headline = "adapter {adapter} needs {needed}, which no active adapter is called"
-
-
-class NeedsCircle(DeclarationError):
-    headline = "adapters need each other in a circle: {circle}"
 
 
 class ReferenceMissing(DeclarationError):

@@ -25,11 +25,12 @@ _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 def check_reference(spec: ModelSpec, source: bytes | None, path: Path) -> None:
     """Refuse a reference of ``cog.yaml`` to a class or function that its file doesn't have.
 
-    *source* is the content of ``spec.file``, ``None`` where the model has no such file; *path* is that file's, for
-    messages only.
+    *source* is the content of ``spec.file``, ``None`` where the model has no such file; *path* is that of
+    ``cog.yaml``, for messages only.
     """
     if source is None:
-        raise ReferencedFileMissing(source=spec.file, path=path)
+        raise ReferencedFileMissing(source=spec.file, file=path)
+    where = path.parent / spec.file
     try:
         tree = _parsed(source)
     except _UNREADABLE as error:
@@ -37,11 +38,11 @@ def check_reference(spec: ModelSpec, source: bytes | None, path: Path) -> None:
             return
         line = error.lineno if isinstance(error, SyntaxError) else None
         problem = error.msg if isinstance(error, SyntaxError) else "it nests too deeply or holds a NUL"
-        raise ReferencedFileBroken(source=spec.file, path=path, line=line, problem=problem) from None
+        raise ReferencedFileBroken(source=spec.file, file=where, line=line, problem=problem) from None
     names = list(_names(tree.body))
     if spec.cls not in names and "*" not in names:
         near = difflib.get_close_matches(spec.cls, names, n=3, cutoff=0.5) or _classes(tree)
-        raise ClassMissing(source=spec.file, name=spec.cls, path=path, closest=near or None)
+        raise ClassMissing(source=spec.file, name=spec.cls, file=where, closest=near or None)
 
 
 def candidates(source: bytes) -> list[str]:

@@ -286,7 +286,6 @@ def test_chain_of_requirements_files_ends() -> None:
 # The reference and the file it names
 
 SPEC = ModelSpec("predict", "Predictor", "predict.py")
-SOURCE = Path("digits/predict.py")
 
 
 @pytest.mark.parametrize(
@@ -309,45 +308,45 @@ SOURCE = Path("digits/predict.py")
 )
 def test_class_is_found_however_it_is_made(source: str) -> None:
     """Whatever binds the name in the module will do."""
-    check_reference(SPEC, source.encode(), SOURCE)
+    check_reference(SPEC, source.encode(), FILE)
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "cog.yaml names predict.py, which is not in the model\n  path  digits/predict.py"),
+        (None, "cog.yaml names predict.py, which is not in the model\n  file  digits/cog.yaml"),
         (
             b"x = 1\nclass Predictor\n",
             (
-                "predict.py is not Python that can be read\n  path     digits/predict.py\n"
+                "predict.py is not Python that can be read\n  file     digits/predict.py\n"
                 "  line     2\n  problem  expected ':'"
             ),
         ),
         (
             b"\0",
             (
-                "predict.py is not Python that can be read\n  path     digits/predict.py\n"
+                "predict.py is not Python that can be read\n  file     digits/predict.py\n"
                 "  problem  source code string cannot contain null bytes"
             ),
         ),
         (
             b"class Predicter: ...",
-            "predict.py has no Predictor, which cog.yaml names\n  path     digits/predict.py\n  closest  Predicter",
+            "predict.py has no Predictor, which cog.yaml names\n  file     digits/predict.py\n  closest  Predicter",
         ),
         (
             b"class Digits:\n    def run(self): ...",
-            "predict.py has no Predictor, which cog.yaml names\n  path     digits/predict.py\n  closest  Digits",
+            "predict.py has no Predictor, which cog.yaml names\n  file     digits/predict.py\n  closest  Digits",
         ),
         (
             b"def f():\n    class Predictor: ...",
-            "predict.py has no Predictor, which cog.yaml names\n  path  digits/predict.py",
+            "predict.py has no Predictor, which cog.yaml names\n  file  digits/predict.py",
         ),
     ],
 )
 def test_reference_to_what_is_not_there_is_refused(source: bytes | None, message: str) -> None:
     """File missing, file broken and class missing are three messages."""
     with pytest.raises(DeclarationError) as caught:
-        check_reference(SPEC, source, SOURCE)
+        check_reference(SPEC, source, FILE)
     assert str(caught.value) == message
 
 
@@ -355,15 +354,15 @@ def test_reference_to_what_is_not_there_is_refused(source: bytes | None, message
 def test_source_that_nests_too_deeply_is_refused(source: bytes) -> None:
     """A hostile file ends in a message, not in a crash."""
     with pytest.raises(DeclarationError):
-        check_reference(SPEC, source, SOURCE)
+        check_reference(SPEC, source, FILE)
 
 
 def test_grammar_of_a_newer_python_is_not_judged() -> None:
     """A model for a Python newer than ours may use what ours can't read."""
     newer = ModelSpec("predict", "Predictor", "predict.py", python_version="3.99")
-    check_reference(newer, b"class Predictor: ...\nnew syntax here\n", SOURCE)
+    check_reference(newer, b"class Predictor: ...\nnew syntax here\n", FILE)
     with pytest.raises(DeclarationError):
-        check_reference(newer, b"new syntax here\n", SOURCE)
+        check_reference(newer, b"new syntax here\n", FILE)
 
 
 # What a model wants of adapters
