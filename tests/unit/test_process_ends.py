@@ -75,9 +75,9 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def family(word: str, end: str, **options: float) -> Command:
+def family(word: str, end: str, *, quiet: bool = False, **options: float) -> Command:
     """Make a command that starts a family and goes on with *end*."""
-    text = FAMILY.format(word, end)
+    text = ("exec >/dev/null 2>&1; " if quiet else "") + FAMILY.format(word, end)
     return Command(("sh", "-c", text), ENVIRONMENT, Path("/"), **options)  # type: ignore[arg-type]  # numbers only
 
 
@@ -91,7 +91,7 @@ def in_thread(pool: Pool, command: Command) -> tuple[threading.Thread, list[Ende
 
 def test_descendants_end_with_the_script(pool: Pool, marker: str) -> None:
     """What is left in the background, in sessions of its own, is gone when run returns."""
-    ended = pool.run(family(marker, "exec >/dev/null 2>&1; exit 0"))
+    ended = pool.run(family(marker, "exit 0", quiet=True))
     assert ended.reason is Reason.EXIT
     assert marked(marker) == []
 
