@@ -15,6 +15,7 @@ import pytest
 from cogbuild import library
 from cogbuild.adapters import active
 from cogbuild.audit import audit
+from cogbuild.database import models
 from cogbuild.engine import Event, Line, Note, Result, Status
 from cogbuild.planner import Judged, Plan, Planner, Selection
 from cogbuild.project import Project
@@ -172,9 +173,7 @@ class Sandbox:
         with self.project() as project:
             library.refresh_links(project)
             judge = Planner(project, active(project)).judge
-            entries = [
-                entry for entry in library.models.entries(project.con) if entry.repo.endswith("/" + repo)
-            ]
+            entries = [entry for entry in models.entries(project.con) if entry.repo.endswith("/" + repo)]
             return judge.explained(judge.look(entries[0], adapter))
 
     def ran(self) -> list[str]:

@@ -28,7 +28,8 @@ def test_an_edited_adapter_runs_again_on_every_model(box: Sandbox) -> None:
 def test_an_adapter_put_back_is_restored_without_running(box: Sandbox) -> None:
     """Edit, run, put back: the old artifacts come back from the cache, and the plan sees all of them."""
     box.adapter("one")
-    first = box.add("a") and box.adapt()
+    box.add("a")
+    first = box.adapt()
     box.adapter("one", box.counting("one", 'echo v2 > "$COG_OUTPUT_DIR/x"; echo "$COG_OUTPUT_DIR/x"'))
     box.adapt()
     box.adapter("one")

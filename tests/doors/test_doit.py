@@ -1,0 +1,209 @@
+"""The door that doit opens: what a doit user expects holds for pairs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Sandbox
+
+DODO = '''"""Tasks of the user's own beside the pairs."""
+
+
+def task_own():
+    """Copy a file."""
+    return {"actions": ["cp in.txt out.txt"], "file_dep": ["in.txt"], "targets": ["out.txt"]}
+'''
+
+
+class Doit:
+    """Runs the real ``doit`` in the sandbox's site."""
+
+    def __init__(self, box: Sandbox) -> None:
+        self.box = box
+        self.site = box.root / "site"
+        (self.site / "doit.cfg").write_text("[GLOBAL]\nloader = cogbuild\n")
+        (self.site / "dodo.py").write_text("")
+
+    def __call__(self, *args: str, code: int | None = 0) -> str:
+        """Run doit and return what it wrote to both streams."""
+        env = {**os.environ, **self.box.environ}
+        ended = subprocess.run(
+            [sys.executable, "-m", "doit", *args],
+            cwd=self.site,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert code is None or ended.returncode == code, ended.stdout + ended.stderr
+        return ended.stdout + ended.stderr
+
+    def task(self, repo: str, adapter: str) -> str:
+        """Return the name of a pair's task."""
+        lines = self("list", "--all", "-q").split()
+        return next(name for name in lines if f"/{repo}@" in name and name.endswith(f":{adapter}"))
+
+
+@pytest.fixture
+def doit(box: Sandbox) -> Doit:
+    """Real doit in a site with two models and two adapters."""
+    box.adapter("one")
+    box.adapter("two")
+    box.add("a")
+    box.add("b")
+    return Doit(box)
+
+
+def test_doit_builds_what_is_not_fresh_and_says_so(doit: Doit) -> None:
+    """The first run builds everything and shows the artifacts; the second has nothing to do."""
+    first = doit()
+    assert sorted(doit.box.ran()) == ["a one", "a two", "b one", "b two"]
+    assert first.count("\n  file://") == 4
+    assert "\n4 built\n" in first
+    assert doit() == "4 fresh\n"
+    assert len(doit.box.ran()) == 4
+
+
+def test_doit_leaves_no_state_file_of_its_own(doit: Doit) -> None:
+    """Without tasks of the user's own there is nothing for doit to remember."""
+    doit()
+    assert sorted(path.name for path in doit.site.iterdir()) == [
+        ".cogbuild",
+        "cogbuild.yaml",
+        "dodo.py",
+        "doit.cfg",
+    ]
+
+
+def test_list_names_every_pair(doit: Doit) -> None:
+    """``doit list --all --status`` shows what is up to date and what would run."""
+    doit.box.adapt(adapters=("one",))
+    lines = doit("list", "--all", "--status").splitlines()
+    assert [line[0] for line in lines if ":one" in line] == ["U", "U"]
+    assert [line[0] for line in lines if ":two" in line] == ["R", "R"]
+
+
+def test_info_names_files_and_environment(doit: Doit) -> None:
+    """``doit info`` names the model's files, the adapter's files and the environment; nothing is hashed."""
+    text = doit("info", doit.task("a", "one"), code=1)
+    for part in (
+        "/weights.bin",
+        "/predict.py",
+        "/adapters/one/adapter.sh",
+        "'platform': 'Linux",
+        "COG_MODEL_ID",
+        "never built",
+    ):
+        assert part in text
+
+
+def test_a_task_by_name_runs_that_pair_alone(doit: Doit) -> None:
+    """One name, one pair; a fresh one is up to date."""
+    name = doit.task("a", "one")
+    doit(name)
+    assert doit.box.ran() == ["a one"]
+    assert f"-- {name}" in doit(name)
+
+
+def test_a_wildcard_runs_what_it_matches(doit: Doit) -> None:
+    """``doit 'adapt:*:two'`` builds the column."""
+    doit("adapt:*:two")
+    assert sorted(doit.box.ran()) == ["a two", "b two"]
+
+
+def test_four_jobs(doit: Doit) -> None:
+    """``doit -n 4`` builds the same, and one failure is exit 1 and undoes nothing."""
+    doit.box.adapter("bad", doit.box.counting("bad", "exit 1"))
+    text = doit("-n", "4", code=1)
+    assert len(doit.box.ran()) == 6
+    assert "4 built, 2 failed" in text
+
+
+def test_forget_makes_a_pair_stale_and_passes_its_record_over(doit: Doit) -> None:
+    """After ``doit forget NAME`` the adapter runs again although the cache knows the work."""
+    doit()
+    name = doit.task("a", "one")
+    assert f"forgetting {name}" in doit("forget", name)
+    assert "forgotten on request" in doit("info", name, code=1)
+    doit()
+    assert doit.box.ran()[4:] == ["a one"]
+    doit("forget")
+    doit()
+    assert len(doit.box.ran()) == 9
+
+
+def test_clean_drops_outcome_and_artifact(doit: Doit) -> None:
+    """``doit clean NAME`` removes the published file; the next run builds it anew."""
+    doit()
+    name = doit.task("a", "one")
+    assert "removed file://" in doit("clean", name)
+    doit()
+    assert doit.box.ran()[4:] == ["a one"]
+
+
+def test_ignore_passes_a_pair_over_until_it_is_forgotten(doit: Doit) -> None:
+    """An ignored pair does not run; forgetting it ends that."""
+    name = doit.task("a", "one")
+    doit("ignore", name)
+    text = doit()
+    assert f"!! {name}" in text
+    assert "a one" not in doit.box.ran()
+    doit("forget", name)
+    doit()
+    assert "a one" in doit.box.ran()
+
+
+def test_always_runs_what_is_fresh(doit: Doit) -> None:
+    """``doit -a`` forces every pair."""
+    doit()
+    doit("-a")
+    assert len(doit.box.ran()) == 8
+
+
+def test_a_blocked_pair_exits_with_two_and_names_its_need(doit: Doit) -> None:
+    """A pair whose need failed is told of as blocked; doit's own code for an unmet dependency is 2."""
+    doit.box.adapter("bad", doit.box.counting("bad", "exit 1"))
+    doit.box.adapter("upper", needs=["bad"])
+    text = doit(code=2)
+    assert text.count("needs bad, which failed: bad failed on local/") >= 2
+    assert "4 built, 2 failed, 2 blocked" in text
+
+
+def test_tasks_of_the_users_own_keep_working(doit: Doit) -> None:
+    """A task in dodo.py runs beside the pairs, with doit's own up-to-date rules and state."""
+    (doit.site / "dodo.py").write_text(DODO)
+    (doit.site / "in.txt").write_text("1")
+    assert ".  own" in doit()
+    assert "-- own" in doit()
+    assert (doit.site / "out.txt").read_text() == "1"
+    assert doit("own", code=0).strip() == "-- own"
+
+
+def test_a_wrong_declaration_is_told_without_a_traceback(doit: Doit) -> None:
+    """An error of ours comes in our form through doit, with doit's code for such errors."""
+    (doit.box.root / "adapters" / "one" / "cog-adapter.yaml").write_text(
+        "name: one\nscript: adapter.sh\ncolour: red\n"
+    )
+    text = doit(code=3)
+    assert "Traceback" not in text
+    assert "colour" in text
+
+
+def test_the_checkout_itself_is_a_project() -> None:
+    """``doit list`` works at the top of the checkout, where dodo.py holds no logic."""
+    top = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-m", "doit", "list"],
+        cwd=top,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("adapt")

@@ -1,0 +1,109 @@
+"""A module imports from lower floors only, and only one package starts processes or knows doit."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "cogbuild"
+
+FLOORS = {
+    "errors": 0,
+    "digest": 0,
+    "spec": 1,
+    "archive": 2,
+    "fingerprint": 2,
+    "objects": 2,
+    "database": 2,
+    "cache": 2,
+    "process": 2,
+    "using": 2,
+    "project": 3,
+    "verdict": 3,
+    "environment": 3,
+    "workspace": 3,
+    "adapters": 4,
+    "library": 4,
+    "planner": 5,
+    "engine": 6,
+    "audit": 6,
+    "housekeeping": 7,
+    "scaffold": 7,
+    "report": 7,
+    "views": 7,
+    "tasks": 8,
+    "server": 9,
+    "cli": 10,
+}
+#: Modules of one floor that may know each other, and why.
+SAME_FLOOR = {
+    ("objects", "fingerprint"),  # objects hold the contents of trees
+    ("cache", "database"),  # a record holds artifacts
+    ("archive", "fingerprint"),
+}
+TOP = {"__init__"}
+
+
+def modules() -> list[Path]:
+    """Return every module of the package but the shipped adapters."""
+    return sorted(path for path in PACKAGE.rglob("*.py") if "builtin" not in path.relative_to(PACKAGE).parts)
+
+
+def part(path: Path) -> str:
+    """Return the top-level name that a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Yield every name that a module imports, wherever in it, with the line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    """No module knows of a higher floor, or of its own but for the pairs named here."""
+    mine = part(path)
+    if mine in TOP:
+        return
+    assert mine in FLOORS, f"give {mine} a floor here and in docs/design.md"
+    wrong = []
+    for name, line in imported(path):
+        words = name.split(".")
+        if words[0] != "cogbuild" or len(words) < 2 or words[1] not in FLOORS:
+            continue
+        theirs = words[1]
+        allowed = theirs == mine or FLOORS[theirs] < FLOORS[mine] or (mine, theirs) in SAME_FLOOR
+        if not allowed:
+            wrong.append(f"line {line}: {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("module", "owner"),
+    [
+        ("subprocess", "process"),
+        ("multiprocessing", "process"),
+        ("doit", "tasks"),
+        ("diskcache", "cache"),
+        ("uv", "environment"),
+    ],
+)
+def test_one_owner(module: str, owner: str) -> None:
+    """Starting processes, doit, diskcache and uv each have one place that knows of them."""
+    users = {part(path) for path in modules() for name, _ in imported(path) if name.split(".")[0] == module}
+    assert users <= {owner}
+
+
+def test_shipped_adapters_do_not_import_cogbuild() -> None:
+    """An adapter stands alone: it imports the small kit or nothing of ours."""
+    top = PACKAGE.parent / "adapters"
+    for path in top.rglob("*.py"):
+        assert not [name for name, _ in imported(path) if name.split(".")[0] == "cogbuild"], path
