@@ -23,8 +23,8 @@ from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
 from cogbuild.fingerprint.trees import Memo, Tree, differences, left_out, read_tree, selected
-from cogbuild.planner.judging import pair_name, variable_name
 from cogbuild.process import Command, Reason
+from cogbuild.spec.names import artifact_variable, param_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -151,7 +151,13 @@ class Runner:
             note.write(line + b"\n")
             self._tell(Line(judged.name, line))
 
-        return realise(wanted.lock, wanted.python, self.project.data / "envs", on_line=on_line)
+        return realise(
+            wanted.lock,
+            wanted.python,
+            self.project.data / "envs",
+            options=wanted.request.options,
+            on_line=on_line,
+        )
 
     def _say(self, judged: Judged, log: BinaryIO, text: str) -> None:
         log.write(f"cogbuild: {text}\n".encode())
@@ -315,17 +321,17 @@ class Runner:
             env["PYTHONPATH"] = str(kit_directory())
         env |= judged.variables
         for name, value in judged.params.items():
-            env[variable_name("COG_PARAM_", name)] = value if isinstance(value, str) else json.dumps(value)
+            env[param_variable(name)] = value if isinstance(value, str) else json.dumps(value)
         if judged.examples is not None:
             at = prepared.places.run / "examples.json"
             at.write_text(json.dumps(judged.examples, ensure_ascii=False))
             env["COG_EXAMPLES_FILE"] = str(at)
         for needed in judged.needs:
             for item in needed.artifacts:
-                variable = variable_name("COG_ARTIFACT_", needed.adapter)
+                variable = artifact_variable(needed.adapter)
                 env.setdefault(variable, self.project.uri(item))
                 if item.name:
-                    env[f"{variable}_{variable_name('', item.name)}"] = self.project.uri(item)
+                    env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
         return env
 
     # -- the process ----------------------------------------------------------------------------------------------
@@ -461,6 +467,3 @@ def _tail(path: Path) -> bytes:
         size = log.seek(0, os.SEEK_END)
         log.seek(max(0, size - (64 << 10)))
         return log.read()
-
-
-__all__ += ["pair_name"]

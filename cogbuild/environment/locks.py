@@ -36,11 +36,17 @@ class Request:
     requirements: tuple[str, ...]  # normalised, sorted, each once
     python: str  # full version
     platform: str
+    constraints: tuple[str, ...] = ()  # bind only what is installed anyway
+    options: tuple[str, ...] = ()  # where to look, as a requirements file says it: "--extra-index-url URL"
 
     @cached_property
     def digest(self) -> str:
         """The name of the lock that answers this request: 64 hex digits."""
-        return tagged("environment-request/1", [self.python, self.platform, *self.requirements])
+        fields = [self.python, self.platform, *self.requirements]
+        if self.constraints or self.options:
+            # May hold a password: known by its digest alone, as all of a request is.
+            fields += ["-c", *self.constraints, "--", *self.options]
+        return tagged("environment-request/1", fields)
 
 
 @dataclass(frozen=True)
@@ -66,10 +72,20 @@ class Lock:
         return rows
 
 
-def make_request(requirements: Iterable[str], python: Python, *, asked_by: str) -> Request:
+def make_request(
+    requirements: Iterable[str],
+    python: Python,
+    *,
+    asked_by: str,
+    constraints: Iterable[str] = (),
+    options: Iterable[str] = (),
+) -> Request:
     """Return the request for *requirements* on this machine, whatever their order and spelling."""
     normal = {_normalised(requirement, asked_by) for requirement in requirements}
-    return Request(tuple(sorted(normal)), python.version, platform_name())
+    bounds = {_normalised(requirement, asked_by) for requirement in constraints}
+    return Request(
+        tuple(sorted(normal)), python.version, platform_name(), tuple(sorted(bounds)), tuple(options)
+    )
 
 
 def _normalised(requirement: str, asked_by: str) -> str:
@@ -165,7 +181,11 @@ class _Compile:
 
         with TemporaryDirectory(prefix="cogbuild-lock-") as made:
             directory = Path(made)
-            (directory / "requirements.in").write_text("\n".join(self.request.requirements) + "\n")
+            lines = [*self.request.options, *self.request.requirements]
+            if self.request.constraints:
+                (directory / "constraints.txt").write_text("\n".join(self.request.constraints) + "\n")
+                lines.append("-c constraints.txt")
+            (directory / "requirements.in").write_text("\n".join(lines) + "\n")
             if previous is not None:
                 (directory / "lock.txt").write_text(previous.text)
             self._compile(directory, upgrade=upgrade)

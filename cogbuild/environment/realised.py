@@ -26,7 +26,7 @@ from cogbuild.errors.environments import EnvironmentNotMade, PackagesOutOfReach
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cogbuild.environment.locks import Lock
     from cogbuild.environment.python import Python
@@ -51,9 +51,16 @@ class Environment(NamedTuple):
 
 
 def realise(
-    lock: Lock, python: Python, envs: Path, *, on_line: Callable[[bytes], None] | None = None
+    lock: Lock,
+    python: Python,
+    envs: Path,
+    *,
+    options: Sequence[str] = (),
+    on_line: Callable[[bytes], None] | None = None,
 ) -> Path:
     """Return the environment of *lock* under *envs*, made by the first who asks for it.
+
+    *options* say where to look for packages, as in ``Request``; the lock says which.
 
     Where it is there already, this costs two or three system calls. Threads and processes that ask at once wait for
     the one that makes it; when that one dies, the next makes it.
@@ -68,7 +75,7 @@ def realise(
     with _writing(envs), _held(envs, name, on_line):
         if not _usable(place):
             _sweep(envs, name[0])
-            _make(lock, python, place, on_line)
+            _make(lock, python, place, options, on_line)
     return place
 
 
@@ -123,7 +130,9 @@ def _usable(place: Path) -> bool:
     return True
 
 
-def _make(lock: Lock, python: Python, place: Path, on_line: Callable[[bytes], None] | None) -> None:
+def _make(
+    lock: Lock, python: Python, place: Path, options: Sequence[str], on_line: Callable[[bytes], None] | None
+) -> None:
     count = sum(not line.startswith(" ") for line in lock.text.splitlines())
     tool.tell(on_line, f"making environment {place.name}: Python {lock.python}, {count} packages")
     making = _aside(place, "making")
@@ -131,7 +140,10 @@ def _make(lock: Lock, python: Python, place: Path, on_line: Callable[[bytes], No
         venv = ("venv", "--no-project", "--relocatable", f"--python={python.path}")
         _check(tool.run(*venv, "--prompt=cogbuild", "--quiet", making), place)
         if lock.text:
-            _install(lock, making, place, on_line)
+            pins = making / "lock.txt"
+            pins.write_text("".join(f"{option}\n" for option in options) + lock.text)
+            _install(pins, making, place, on_line)
+            pins.write_text(lock.text)  # an option may hold a password
         (making / _USED).touch()
         if place.exists():  # its interpreter is gone
             _remove(place)
@@ -140,9 +152,7 @@ def _make(lock: Lock, python: Python, place: Path, on_line: Callable[[bytes], No
         _delete(making)
 
 
-def _install(lock: Lock, making: Path, place: Path, on_line: Callable[[bytes], None] | None) -> None:
-    pins = making / "lock.txt"
-    pins.write_text(lock.text)
+def _install(pins: Path, making: Path, place: Path, on_line: Callable[[bytes], None] | None) -> None:
     sync = ("pip", "sync", f"--python={making / 'bin' / 'python'}", *tool.index_options())
     # Versions and hashes are fixed, so what the cache holds is as good as what the network holds.
     ended = tool.run(*sync, pins, "--offline")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cogbuild.environment import Lock, Python, Request
     from cogbuild.project import Project
 
-__all__ = ["Judge", "Judged", "Needed", "Wanted", "pair_name", "variable_name"]
+__all__ = ["Judge", "Judged", "Needed", "Wanted", "pair_name"]
 
 _DIGEST_IN_REFERENCE = re.compile(r"@(sha256:[0-9a-f]{64})$")
 
@@ -88,11 +88,6 @@ class Judged:
 def pair_name(entry: EntryRow, adapter: str) -> str:
     """Return how a pair is called: ``user/name@<id12>:<adapter>``."""
     return f"{entry.repo}@{entry.model[:12]}:{adapter}"
-
-
-def variable_name(prefix: str, name: str) -> str:
-    """Return the environment variable for *name*, e.g. ``COG_ARTIFACT_DOCKER_CPU``."""
-    return prefix + re.sub(r"[^A-Z0-9]", "_", name.upper())
 
 
 class Judge:
@@ -321,7 +316,13 @@ class Judge:
         model = spec_of(entry)
         python = find_python(model.python_version if spec.with_model else None)
         requirements = (*spec.packages, *(model.requirements if spec.with_model else ()))
-        request = make_request(requirements, python, asked_by=pair_name(entry, adapter.name))
+        request = make_request(
+            requirements,
+            python,
+            asked_by=pair_name(entry, adapter.name),
+            constraints=model.constraints if spec.with_model else (),
+            options=model.pip_options if spec.with_model else (),
+        )
         row = pairs.lock(self.project.con, request.digest)
         return Wanted(request, python, Lock(row.text, row.python) if row else None)
 
