@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TextIO
 
-from cogbuild.engine import Line, Note, Result, Started, Status
-from cogbuild.engine.ending import span
+from cogbuild.engine import Line, Note, Started, Status
 from cogbuild.errors import printable
-from cogbuild.report.words import reason_text
+from cogbuild.report.words import reason_text, span
 
 if TYPE_CHECKING:
-    from cogbuild.engine import Event
+    from cogbuild.engine import Event, Result
 
 __all__ = ["Plain", "result_lines"]
 
 
 class Plain:
-    """Writes events as they come."""
+    """Writes events as they come. Without *out* the results are somebody else's to tell."""
 
-    def __init__(self, out: TextIO, log: TextIO) -> None:
+    def __init__(self, out: TextIO | None, log: TextIO) -> None:
         self.out = out
         self.log = log
 
@@ -30,7 +29,7 @@ class Plain:
             self._say(self.log, f"{event.pair}: {event.text}")
         elif isinstance(event, Started):
             self._say(self.log, f"{event.pair}: {reason_text(event.reasons)}")
-        else:
+        elif self.out is not None:
             for line in result_lines(event):
                 self._say(self.out, line)
 
@@ -38,25 +37,27 @@ class Plain:
         stream.write(line + "\n")
         stream.flush()
 
+    def expect(self, pairs: int) -> None:
+        """Plain lines show no total before the end."""
+
     def close(self) -> None:
         """Nothing is held back."""
 
 
 def result_lines(result: Result) -> list[str]:
-    """Return how a pair ended: status, pair, and the artifact's URI or the reason."""
+    """Return how a pair ended: status, pair, and the artifacts' URIs or the reason."""
     head = f"{result.status:<8} {result.pair}"
     if result.status is Status.FRESH:
         return []
-    if result.status is Status.NOT_APPLICABLE:
-        return [f"not applicable {result.pair}: {result.reason}"]
-    if result.status is Status.BLOCKED:
-        return [f"{head}: {result.reason}"]
+    if result.status in (Status.NOT_APPLICABLE, Status.BLOCKED):
+        return [f"{head}: {printable(result.reason or '')}"]
     if result.status is Status.FAILED:
         return [f"{head}: {result.error.title if result.error else ''}"]
     if result.status is Status.CANCELLED:
         return [head]
-    spent = f"{result.saved:.1f} s saved" if result.status is Status.RESTORED else span(result.seconds)
-    lines = [f"{head}  {spent}"]
+    spent = f"{span(result.saved)} saved" if result.status is Status.RESTORED else span(result.seconds)
     names = [artifact.name for artifact in result.artifacts]
-    lines += [f"  {name + ': ' if name else ''}{printable(uri)}" for name, uri in zip(names, result.uris, strict=True)]
-    return lines
+    return [f"{head}  {spent}"] + [
+        f"  {name + ': ' if name else ''}{printable(uri)}"
+        for name, uri in zip(names, result.uris, strict=True)
+    ]

@@ -7,14 +7,14 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from cogbuild.engine.ending import span
+from cogbuild.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cogbuild.verdict import Reason
 
-__all__ = ["age", "amount", "changed", "reason_text", "short", "span"]
+__all__ = ["age", "amount", "changed", "clock", "reason_text", "row_text", "short", "span"]
 
 _LONG_HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 
@@ -32,11 +32,19 @@ def amount(size: float) -> str:
     """Return bytes for people: ``532 B``, ``1.4 kB``, ``2.0 GB`` (powers of ten)."""
     if size < 1000:
         return f"{size:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
+    power = 0
+    while size >= 999.95 and power < 4:
         size /= 1000
-        if size < 1000:
-            break
-    return f"{size:.1f} {unit}"
+        power += 1
+    return f"{size:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
+
+
+def span(seconds: float) -> str:
+    """Return a time as errors give it: ``0.8 s``, ``3 min 5 s``."""
+    # Imported late: a listing has no use for the rest of the engine.
+    from cogbuild.engine.ending import span as spelled
+
+    return spelled(seconds)
 
 
 def short(text: str) -> str:
@@ -46,7 +54,11 @@ def short(text: str) -> str:
 
 def changed(before: str | None, after: str | None) -> str:
     """Return both values of a row, as ``17 → 18``; a row that was or is not there says so."""
-    return f"{'(absent)' if before is None else short(_plain(before))} → {'(absent)' if after is None else short(_plain(after))}"
+    return f"{_side(before)} → {_side(after)}"
+
+
+def _side(value: str | None) -> str:
+    return "(absent)" if value is None else printable(short(_plain(value)))
 
 
 def _plain(value: str) -> str:
@@ -59,10 +71,28 @@ def _plain(value: str) -> str:
     return value
 
 
+def clock(seconds: float) -> str:
+    """Return a running time in few columns: ``8 s``, ``2:05``, ``1:00:09``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def row_text(reason: Reason) -> str:
+    """Return a row that moved: ``param:opset 17 → 18``."""
+    return f"{printable(reason.label or '')} {changed(reason.before, reason.after)}"
+
+
 def reason_text(reasons: Iterable[Reason], *, most: int = 3) -> str:
-    """Return reasons on one line: what is so, then the rows that moved."""
+    """Return reasons on one line: what is so, what it was compared with, then the rows that moved."""
     reasons = list(reasons)
     said = [reason.text for reason in reasons if reason.label is None]
-    rows = [f"{reason.label} {changed(reason.before, reason.after)}" for reason in reasons if reason.label is not None]
-    shown = rows[:most] + ([f"and {len(rows) - most} more rows"] if len(rows) > most else [])
-    return "; ".join(said) + (": " + ", ".join(shown) if shown else "")
+    moved = [reason for reason in reasons if reason.label is not None]
+    rows = [row_text(reason) for reason in moved[:most]]
+    if len(moved) > most:
+        rows.append(f"and {len(moved) - most} more rows")
+    against = f" against {moved[0].text}" if moved and moved[0].text.startswith("version ") else ""
+    return printable("; ".join(said)) + (f"{against}: " + ", ".join(rows) if rows else "")

@@ -23,7 +23,8 @@ from cogbuild.errors import CogbuildError
 from cogbuild.planner import Judge, Plan, Planner, Selection
 from cogbuild.planner.judging import Judged, pair_name
 from cogbuild.project import Project
-from cogbuild.report import Plain, reason_text
+from cogbuild.report.watching import watcher
+from cogbuild.report.words import reason_text
 from cogbuild.tasks.pairs import BASENAME, PairAction, Verdicts, blocked, pair_task, task_name, tasks_of
 from cogbuild.tasks.running import Run
 from cogbuild.verdict import Kind
@@ -118,9 +119,13 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         jobs = int(self.params.get("num_process") or 0)
         keeper = PairState(planner.judge, cmd.dep_manager)
         cmd.dep_manager = keeper
-        run = Run(project, plan, jobs=max(1, jobs), watcher=Plain(sys.stdout, sys.stderr))
+        # On a terminal the display is ours alone only where no task of the user's own and no other reporter writes.
+        alone = self.params.get("reporter") is Reporter and all(name in mine for name in asked or own)
+        shown = watcher(sys.stdout, sys.stderr, alone=alone)
+        run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
         Reporter.run = run
         run.begin()
+        run.expect(len(todo))
         tasks = tasks_of(run, todo)
         for task in tasks:
             keeper.tasks[task.name] = next(item for item in task._actions)  # noqa: SLF001 - `actions` makes copies

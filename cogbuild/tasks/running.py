@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from cogbuild.engine import Engine, Result, Status
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.bugs import report_of
-from cogbuild.report import Summary
+from cogbuild.report.summary import Summary
+from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +34,9 @@ class Run:
         #: An error of state: no pair can go on.
         self.fatal: CogbuildError | None = None
         self.signal: int | None = None
+        #: Pairs that were handed to doit, and pairs of batches that were never looked at because the run broke off.
+        self.expected = 0
+        self.unseen = 0
         self._watcher = watcher
         self.engine = Engine(project, plan.judge, jobs=jobs, listener=self._hear)
         self._old: dict[int, Any] = {}
@@ -43,6 +47,12 @@ class Run:
             if event.status in (Status.FAILED, Status.BLOCKED):
                 self.failures.append(event)
         self._watcher(event)
+
+    def expect(self, pairs: int) -> None:
+        """Hear that so many pairs, none of them fresh when it was judged, are about to run."""
+        self.expected += pairs
+        if isinstance(self._watcher, Watcher):
+            self._watcher.expect(pairs)
 
     def pair(self, eid: int, adapter: str) -> Result | None:
         """Bring one pair up to date; None where the run can't go on."""
@@ -61,10 +71,12 @@ class Run:
         return None
 
     def summary(self) -> Summary:
-        """Return the totals; what was not planned was fresh."""
-        counts = dict(self.results)
-        counts[Status.FRESH] = max(0, self.plan.pairs - sum(counts.values())) + counts.get(Status.FRESH, 0)
-        return Summary(counts, tuple(self.failures), tuple(self.plan.problems))
+        """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
+        counts = Counter(self.results)
+        fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen
+        counts[Status.CANCELLED] += max(0, self.expected - counts.total()) + self.unseen
+        counts[Status.FRESH] += max(0, fresh)
+        return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems))
 
     @property
     def exit_code(self) -> int:
@@ -91,8 +103,10 @@ class Run:
                 self._old[number] = signal.signal(number, self._interrupted)
 
     def end(self) -> None:
-        """End the workers and give the signals back."""
+        """End the workers, let go of the terminal, give the signals back."""
         self.engine.close()
+        if isinstance(self._watcher, Watcher):
+            self._watcher.close()
         for number, handler in self._old.items():
             signal.signal(number, handler)
         self._old.clear()
@@ -110,6 +124,19 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
+        run.expect(len(chunk))
         run_batch(run, chunk, fail_fast=fail_fast)
-        if run.fatal is not None or run.signal is not None or (fail_fast and run.failures):
+        if run.signal is not None or run.fatal is not None or (fail_fast and run.failures):
+            run.unseen = _after(run.plan, chunk[-1].entry.eid)
             break
+
+
+def _after(plan: Plan, eid: int) -> int:
+    """Return how many pairs there may be in the batches after the one that holds *eid*; judging them would take time."""
+    from cogbuild.planner.plan import CHUNK
+
+    rest = plan.eids[(plan.eids.index(eid) // CHUNK + 1) * CHUNK :]
+    return sum(
+        len(rest) if chosen is None else sum(item in chosen for item in rest)
+        for chosen in plan.candidates.values()
+    )
