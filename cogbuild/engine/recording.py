@@ -62,8 +62,7 @@ class Recorder:
         )
 
         def work(con: sqlite3.Connection) -> None:
-            for attempt in attempts:
-                pairs.put_attempt(con, attempt)
+            self._put_attempts(con, judged, attempts)
             self._put(con, judged, outcome)
             if attempts:
                 pairs.count(con, judged.adapter.name, runs=1, misses=1)
@@ -111,7 +110,7 @@ class Recorder:
         assert outcome is not None
 
         def work(con: sqlite3.Connection) -> None:
-            pairs.put_attempt(con, attempt)
+            self._put_attempts(con, judged, [attempt])
             pairs.put_outcome(con, replace(outcome, test=judged.adapter.test, test_failed=failed))
             if failed is not None:
                 pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
@@ -122,8 +121,7 @@ class Recorder:
         """Record attempts that came to nothing; the pair stays listed and is tried again by the next run."""
 
         def work(con: sqlite3.Connection) -> None:
-            for attempt in attempts:
-                pairs.put_attempt(con, attempt)
+            self._put_attempts(con, judged, attempts)
             pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
             if attempts:
                 pairs.count(con, judged.adapter.name, runs=1, misses=1)
@@ -149,6 +147,11 @@ class Recorder:
 
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         return pairs.add_adapter(con, judged.adapter.name)
+
+    def _put_attempts(self, con: sqlite3.Connection, judged: Judged, attempts: Sequence[Attempt]) -> None:
+        aid = self._aid(con, judged)
+        for attempt in attempts:
+            pairs.put_attempt(con, replace(attempt, aid=aid))
 
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
         models.put_parts(con, [part for part in judged.parts if part.blob or part.kind == "rows"])
