@@ -44,7 +44,7 @@ SAME_FLOOR = {
     ("cache", "database"),  # a record holds artifacts
     ("archive", "fingerprint"),
 }
-TOP = {"__init__"}
+TOP = {"__init__", "__main__"}
 
 
 def modules() -> list[Path]:

@@ -88,7 +88,7 @@ class Database:
             con.execute("BEGIN IMMEDIATE")
             try:
                 for job in batch:
-                    _run_job(con, job)
+                    self._run_job(con, job)
                 con.execute("COMMIT")
             except BaseException:
                 if con.in_transaction:
@@ -99,6 +99,17 @@ class Database:
                 job.error = self._worded(trouble)
         for job in batch:
             job.done.set()
+
+    def _run_job(self, con: sqlite3.Connection, job: _Job) -> None:
+        con.execute("SAVEPOINT job")
+        try:
+            job.result = job.work(con)
+        except Exception as trouble:
+            if not con.in_transaction:  # a full disk or a broken file took the whole transaction with it
+                raise
+            job.error = self._worded(trouble)
+            con.execute("ROLLBACK TO job")
+        con.execute("RELEASE job")
 
     def _worded(self, trouble: BaseException) -> BaseException:
         if not isinstance(trouble, sqlite3.Error):
@@ -168,13 +179,3 @@ class Database:
             con.close()
             raise DatabaseTooNew(database=self.path, written=f"format {found}", readable=f"format {FORMAT}")
         return found
-
-
-def _run_job(con: sqlite3.Connection, job: _Job) -> None:
-    con.execute("SAVEPOINT job")
-    try:
-        job.result = job.work(con)
-    except Exception as trouble:  # noqa: BLE001 - handed to the caller who brought the work
-        job.error = trouble
-        con.execute("ROLLBACK TO job")
-    con.execute("RELEASE job")

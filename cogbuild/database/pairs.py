@@ -359,7 +359,7 @@ _ATTEMPT = "SELECT id, eid, aid, key, kind, started, seconds, cpu_seconds, max_r
 def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
     """Record an attempt that ended."""
     con.execute(
-        "INSERT INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.id,
             new.eid,

@@ -19,6 +19,7 @@ from cogbuild.database.pairs import Artifact, Attempt, LockRow
 from cogbuild.engine.artifacts import Places, artifacts_of
 from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
+from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX, recover
 from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
@@ -102,9 +103,9 @@ class Runner:
         with self._starting:
             if self._pool is None or self._spaces is None:
                 from cogbuild.process import Pool
-                from cogbuild.workspace import Workspaces, sweep
+                from cogbuild.workspace import Workspaces
 
-                sweep(self.project.data / "work")
+                recover(self.project)
                 self._pool = Pool(self._jobs)
                 self._spaces = Workspaces(self.project.data / "work", self._pool.protection)
                 if self._cancelled:
@@ -187,9 +188,10 @@ class Runner:
         ended: Ended | None = None
         artifacts: tuple[Artifact, ...] = ()
         error: CogbuildError | None = None
+        places = self._begun(judged, name, kind, started)
         with path.open("xb", buffering=0) as log:
             try:
-                with self._prepared(judged, log) as prepared:
+                with self._prepared(judged, places, log) as prepared:
                     if made is None:
                         ended = self._process(
                             judged,
@@ -257,21 +259,36 @@ class Runner:
     # -- before ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _prepared(self, judged: Judged, log: BinaryIO) -> Iterator[_Prepared]:
-        _, spaces = self._started()
-        environment = self._environment(judged, log)
-        tree, model, masked = self._model(judged)
-        run = spaces.directory / f"run-{secrets.token_hex(6)}"
-        output = run / "out"
-        output.mkdir(parents=True)
-        places = Places(transient=spaces.directory, run=run, output=output, list_file=run / "artifacts.jsonl")
-        places.list_file.touch()
+    def _prepared(self, judged: Judged, places: Places, log: BinaryIO) -> Iterator[_Prepared]:
+        from cogbuild.process.tree import remove_tree
+
         try:
+            environment = self._environment(judged, log)
+            tree, model, masked = self._model(judged)
+            places.output.mkdir()
+            places.list_file.touch()
             yield _Prepared(places, model, tree, masked, environment)
         finally:
-            from cogbuild.process.tree import remove_tree
+            remove_tree(places.run)
 
-            remove_tree(run)
+    def _begun(self, judged: Judged, name: str, kind: str, started: float) -> Places:
+        """Make the run's directory and write down whose it is, for whoever finds it after a crash."""
+        _, spaces = self._started()
+        run = spaces.directory / f"{RUN_PREFIX}{name}"
+        run.mkdir()
+        reasons = reasons_json(judged.verdict.reasons)
+        note = {
+            "eid": judged.entry.eid,
+            "adapter": judged.adapter.name,
+            "key": judged.key,
+            "kind": kind,
+            "started": started,
+            "reasons": reasons,
+        }
+        (run / NOTE_FILE).write_text(json.dumps(note))
+        return Places(
+            transient=spaces.directory, run=run, output=run / "out", list_file=run / "artifacts.jsonl"
+        )
 
     def _model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
         """Return what the workspace holds, where it lies, and what of that place is not to be seen."""

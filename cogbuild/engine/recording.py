@@ -128,6 +128,10 @@ class Recorder:
 
         self.project.database.write(work)
 
+    def interrupted(self, judged: Judged, attempts: Sequence[Attempt]) -> None:
+        """Record attempts of which the last was ended by us; the pair stays listed as it was."""
+        self.project.database.write(lambda con: self._put_attempts(con, judged, attempts))
+
     def blocked(self, judged: Judged) -> None:
         """Keep a blocked pair listed."""
         self.project.database.write(

@@ -192,6 +192,7 @@ class Engine:
         """Run the test alone on what is there."""
         ended = self._runner.test(judged, outcome.artifacts)
         if ended.status == "interrupted":
+            self._recorder.interrupted(judged, [ended.attempt])
             return Result(judged.name, Status.CANCELLED)
         failed = ended.error
         self._recorder.tested(judged, ended.attempt, failed=failed.title if failed else None)
@@ -222,6 +223,7 @@ class Engine:
         rows = [item.attempt for item in attempts]
         log = self._log(ended)
         if ended.status == "interrupted":
+            self._recorder.interrupted(judged, rows)
             return Result(judged.name, Status.CANCELLED, log=log)
         if ended.error is not None:
             return self._failed(judged, attempts, ended.error)

@@ -1,0 +1,5 @@
+"""``python -m cogbuild``."""
+
+from cogbuild.cli import main
+
+main()
