@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild.database import models
 from cogbuild.digest import file_digest, tagged
+from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import (
     NeedsCircle,
     NeedsNobody,
@@ -31,7 +33,18 @@ if TYPE_CHECKING:
 
     from cogbuild.project import Project
 
-__all__ = ["IMAGE_ADAPTER", "Adapter", "active", "builtin_root", "builtins", "load", "order"]
+__all__ = [
+    "IMAGE_ADAPTER",
+    "Adapter",
+    "Surveyed",
+    "active",
+    "beside",
+    "builtin_root",
+    "builtins",
+    "load",
+    "order",
+    "survey",
+]
 
 #: The adapter whose artifact is ``COG_CPU_IMAGE``.
 IMAGE_ADAPTER = "docker-cpu"
@@ -104,6 +117,85 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
                     adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE
                 )
     image = IMAGE_ADAPTER in found
+    return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """An adapter that the settings name, or one that can't be used with the reason."""
+
+    source: str  # as the settings name it
+    name: str | None  # None: nothing says it
+    adapter: Adapter | None
+    error: CogbuildError | None
+
+
+def survey(project: Project, directories: Iterable[str] = ()) -> list[Surveyed]:
+    """Return what settings and *directories* name, each with its own error instead of one for all."""
+    found: list[Surveyed] = []
+    bases = [(text, project.root) for text in project.settings.adapters]
+    bases += [(text, Path.cwd()) for text in directories]
+    for text, base in bases:
+        adapter: Adapter | None = None
+        error: CogbuildError | None = None
+        try:
+            adapter = load(project, Path(os.path.abspath(directory_of(project, text, base))))
+        except CogbuildError as trouble:
+            error = trouble
+        name = adapter.name if adapter else _name_of(base / text)
+        twin = next((item for item in found if item.adapter and adapter and item.name == name), None)
+        if twin is not None and twin.adapter is not None and adapter is not None:
+            error = TwoAdaptersOneName(
+                name=adapter.name, first=twin.adapter.directory, second=adapter.directory
+            )
+        found.append(Surveyed(text, name, adapter, error))
+    names = {item.name for item in found}
+    return [_with_needs(item, names) for item in found]
+
+
+def _with_needs(item: Surveyed, names: set[str | None]) -> Surveyed:
+    for needed in item.adapter.spec.needs if item.adapter and item.error is None else ():
+        if needed not in names and item.adapter is not None:
+            declared = item.adapter.directory / ADAPTER_FILE
+            return replace(
+                item, error=NeedsNobody(adapter=item.adapter.name, needed=needed, declared_in=declared)
+            )
+    return item
+
+
+def _name_of(directory: Path) -> str | None:
+    """Return the name in a declaration that can't be used as a whole."""
+    import re
+
+    with contextlib.suppress(OSError):
+        found = re.search(
+            rb"""^name:[ ]*["']?([A-Za-z0-9._-]+)""", (directory / ADAPTER_FILE).read_bytes(), re.MULTILINE
+        )
+        return found[1].decode() if found else None
+    return None
+
+
+def beside(project: Project, directory: Path) -> dict[str, Adapter]:
+    """Return the adapter in *directory* and the active ones that it needs, needed ones first.
+
+    It takes the place of an active one of its name. Raises errors of declarations, ``NeedsNobody`` and ``NeedsCircle``.
+    """
+    mine = load(project, Path(os.path.abspath(directory)))
+    others = {item.name: item.adapter for item in survey(project) if item.adapter and item.error is None}
+    image = IMAGE_ADAPTER in others and mine.name != IMAGE_ADAPTER
+    found = {mine.name: mine}
+    queue = [mine]
+    while queue:
+        asking = queue.pop()
+        for needed in _needs(asking.spec, image=image):
+            known = others.get(needed)
+            if known is None:
+                raise NeedsNobody(
+                    adapter=asking.name, needed=needed, declared_in=asking.directory / ADAPTER_FILE
+                )
+            if needed not in found:
+                found[needed] = known
+                queue.append(known)
     return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Workspace", "Workspaces", "open_workspace", "sweep"]
+__all__ = ["Workspace", "Workspaces", "is_free", "open_workspace", "sweep"]
 
 _FICLONE = 0x40049409
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -73,10 +73,12 @@ class Workspaces:
         masked: Sequence[str] = (),
         large_writes: bool = False,
         memory_limit: int = 2 << 30,
+        sealed: bool = False,
         copy: bool = False,
     ) -> Workspace:
         """Make a workspace for the directory *model*, in which the *masked* paths are not there.
 
+        *sealed* says that the model never changes and lies, like others, in a directory of the store; that is faster.
         *large_writes* sends what is written to disk; otherwise it may take *memory_limit* bytes of memory. *copy*
         makes a copy where an overlay was refused for this model (``Ended.view_failed``).
         """
@@ -99,7 +101,7 @@ class Workspaces:
         # Each thread has its own again, which suits the pool: a worker that finds a view where it had the last one
         # need not unmount that first.
         root = self._spare.__dict__.pop("root", None) or self._fresh()
-        view = View(root, (model,), tuple(masked), memory_limit=memory_limit)
+        view = View(root, (model,), tuple(masked), memory_limit=memory_limit, sealed=sealed)
         return Workspace(root, view, lambda: setattr(self._spare, "root", root))
 
     def _fresh(self) -> Path:
@@ -156,6 +158,15 @@ def sweep(parent: Path) -> list[Path]:
                     os.close(lock)
                 removed.append(Path(entry.path))
     return removed
+
+
+def is_free(directory: Path) -> bool:
+    """Whether the process that made the workspaces in *directory* is gone."""
+    lock = _locked(directory)
+    if lock is None:
+        return False
+    os.close(lock)
+    return True
 
 
 def _locked_directory(parent: Path) -> tuple[Path, int]:

@@ -1,4 +1,4 @@
-"""Letting go of outcomes, collecting what nothing needs, and asking whether artifacts still exist."""
+"""Letting go of an outcome and of what it published."""
 
 from __future__ import annotations
 

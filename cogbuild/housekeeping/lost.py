@@ -1,0 +1,186 @@
+"""Asking whether artifacts still exist, and what is to be done with those that do not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from cogbuild.database import pairs, upkeep
+from cogbuild.objects import disk_errors
+from cogbuild.planner.judging import artifact_file
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from cogbuild.database.pairs import Artifact
+    from cogbuild.housekeeping.made import Made
+    from cogbuild.project import Project
+
+__all__ = ["Looked", "State", "lose", "set_aside", "verify"]
+
+_PATIENCE = 20.0  # seconds for one answer
+_ASKED_AT_ONCE = 8
+_GONE = (404, 410)
+
+
+class State(StrEnum):
+    """What a look at an artifact came to."""
+
+    THERE = "there"
+    LOST = "lost"
+    NOT_CHECKED = "not checked"
+    NOT_KNOWN = "not known"  # the place that would know did not say
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One artifact, and whether it is there."""
+
+    made: Made
+    artifact: Artifact
+    state: State
+    detail: str = ""
+    aside: Path | None = None  # where a damaged one is now
+
+
+def verify(project: Project, found: Iterable[Made], *, deep: bool = False) -> Iterator[Looked]:
+    """Look at every artifact and yield what came of it; the database knows it by then.
+
+    A published artifact whose bytes changed (*deep* reads them all) is moved to ``aside/`` of the data directory.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        for batch in _batches(found):
+            wanted = [(item, artifact) for item in batch for artifact in item.outcome.artifacts]
+            answers = pool.map(lambda pair: _look(project, pair[1], deep=deep), wanted)
+            looked = [
+                _judged(project, item, artifact, *answer)
+                for (item, artifact), answer in zip(wanted, answers, strict=True)
+            ]
+            _record(project, batch, looked)
+            yield from looked
+
+
+def _batches(found: Iterable[Made], size: int = 64) -> Iterator[list[Made]]:
+    batch: list[Made] = []
+    for item in found:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _look(project: Project, artifact: Artifact, *, deep: bool) -> tuple[State, str]:
+    if artifact.published:
+        wrong = project.objects.artifact_state(
+            artifact.digest or "", artifact_file(artifact), artifact.size or 0, deep=deep
+        )
+        return (State.THERE, "") if wrong is None else (State.LOST, wrong)
+    scheme = urlsplit(artifact.uri).scheme
+    if scheme in ("http", "https"):
+        return _ask(artifact.uri)
+    if scheme == "file":
+        there = os.path.lexists(unquote(urlsplit(artifact.uri).path))
+        return (State.THERE, "") if there else (State.LOST, "it is not there")
+    if scheme and artifact.uri.startswith(f"{scheme}:/"):
+        return State.NOT_CHECKED, f"cogbuild can't look at {scheme}: yet"
+    return State.NOT_CHECKED, "cogbuild can't look into registries yet"
+
+
+def _ask(uri: str) -> tuple[State, str]:
+    """Ask a web server for the head of a file, and for its first byte where it does not like that."""
+    status, why = _answer(uri, "HEAD")
+    if status is None or status >= 400:
+        status, why = _answer(uri, "GET")
+    if status is None:
+        return State.NOT_KNOWN, why
+    if status < 400 or status == 416:  # 416: the file has no first byte, but it is there
+        return State.THERE, ""
+    said = f"the server says {status}"
+    return (State.LOST if status in _GONE else State.NOT_KNOWN), said
+
+
+def _answer(uri: str, method: str) -> tuple[int | None, str]:
+    import http.client
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
+    headers = {"Range": "bytes=0-0"} if method == "GET" else {}
+    try:
+        with urlopen(Request(uri, headers=headers, method=method), timeout=_PATIENCE) as answer:
+            answer.read(1)
+            return answer.status, ""
+    except HTTPError as refused:
+        refused.close()
+        return refused.code, ""
+    except URLError as trouble:
+        return None, f"the server does not answer: {_words(trouble.reason)}"
+    except (OSError, http.client.HTTPException, ValueError) as trouble:
+        return None, f"the server does not answer: {_words(trouble)}"
+
+
+def _words(trouble: object) -> str:
+    if isinstance(trouble, OSError) and trouble.strerror:
+        return trouble.strerror.lower()
+    return str(trouble) or type(trouble).__name__
+
+
+def _judged(project: Project, made: Made, artifact: Artifact, state: State, detail: str) -> Looked:
+    aside = None
+    if state is State.LOST and artifact.published:
+        aside = set_aside(project, artifact)
+    return Looked(made, artifact, state, detail, aside)
+
+
+def set_aside(project: Project, artifact: Artifact) -> Path | None:
+    """Move what is left of a published artifact out of the store; return where it is now, None where nothing is left."""
+    place = project.objects.artifact(artifact.digest or "", artifact_file(artifact)).parent
+    if not os.path.lexists(place):
+        return None
+    with disk_errors(project.data):
+        aside = project.data / "aside"
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{(artifact.digest or '')[:12]}-{secrets.token_hex(3)}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, target)
+            os.utime(target)  # `gc` counts its age from here
+            return target
+    return None
+
+
+def _record(project: Project, batch: Sequence[Made], looked: Sequence[Looked]) -> None:
+    now = time.time()
+
+    def work(con: sqlite3.Connection) -> None:
+        for made in batch:
+            of = [item for item in looked if item.made is made]
+            for item in of:
+                if item.state is State.LOST:
+                    _lose(con, item.artifact, item.detail)
+            if all(item.state is State.THERE for item in of):
+                pairs.mark_seen(con, made.outcome.eid, made.outcome.aid, now)
+                upkeep.found_again(con, made.outcome.artifacts)
+
+    project.database.write(work)
+
+
+def lose(project: Project, artifact: Artifact, why: str) -> None:
+    """Say that an artifact is gone."""
+    project.database.write(lambda con: _lose(con, artifact, why))
+
+
+def _lose(con: sqlite3.Connection, artifact: Artifact, why: str) -> None:
+    """Every pair that names the artifact has lost it, and no other pair has."""
+    for outcome in upkeep.naming(con, artifact):
+        pairs.mark_lost(con, outcome.eid, outcome.aid, why, [artifact])
