@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogbuild.database import models
+from cogbuild.adapters import active
+from cogbuild.database import models, pairs
+from cogbuild.errors import CogbuildError
+from cogbuild.library import spec_of
 
 if TYPE_CHECKING:
+    from cogbuild.database.models import EntryRow
+    from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
+    from cogbuild.spec import ModelSpec
 
-__all__ = ["model_of"]
+__all__ = ["Made", "ModelView", "active_names", "model_of", "model_view"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one adapter made of a model, or that it does not apply."""
+
+    adapter: str
+    active: bool
+    outcome: Outcome
+    artifacts: tuple[tuple[Artifact, str], ...]  # with their URIs as people use them
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """One (repo, model) with what it declares and what was made of it."""
+
+    entry: EntryRow
+    spec: ModelSpec
+    path: str | None  # the live directory
+    made: tuple[Made, ...]
 
 
 def model_of(project: Project, pair: str) -> str:
@@ -18,3 +45,28 @@ def model_of(project: Project, pair: str) -> str:
     prefix = rest.partition(":")[0]
     found = models.entries(project.con, prefix=prefix, repos=[repo])
     return found[0].model if found else prefix
+
+
+def active_names(project: Project) -> set[str] | None:
+    """Return the names of the active adapters; None where one of them can't be read just now."""
+    try:
+        return set(active(project))
+    except CogbuildError:
+        return None
+
+
+def model_view(project: Project, entry: EntryRow) -> ModelView:
+    """Return everything about one (repo, model)."""
+    known = active_names(project)
+    names = pairs.adapter_names(project.con)
+    made = [
+        Made(
+            names[aid],
+            known is None or names[aid] in known,
+            outcome,
+            tuple((item, project.uri(item)) for item in outcome.artifacts),
+        )
+        for (_, aid), outcome in pairs.outcomes(project.con, eids=[entry.eid]).items()
+    ]
+    path = None if entry.sealed else models.link_of(project.con, entry.eid)
+    return ModelView(entry, spec_of(entry), path, tuple(sorted(made, key=lambda item: item.adapter)))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cogbuild.verdict import Reason
 
-__all__ = ["age", "amount", "changed", "clock", "reason_text", "row_text", "short", "span"]
+__all__ = ["age", "amount", "changed", "clock", "iso", "reason_text", "row_text", "short", "span"]
 
 _LONG_HEX = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28,}\b")
 
@@ -26,6 +26,13 @@ def age(when: float, now: float | None = None) -> str:
         if seconds < limit:
             return f"{seconds / unit:.0f} {word}"
     return f"{seconds / 86400:.0f} d"
+
+
+def iso(when: float | None) -> str | None:
+    """Return a time as ISO 8601 in UTC, for JSON."""
+    if when is None:
+        return None
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03}Z"
 
 
 def amount(size: float) -> str:

@@ -233,6 +233,7 @@ def test_a_live_directory_that_is_gone_is_a_problem_of_its_own(box: Sandbox, cog
     assert said.code == 2
     assert said.text == (
         f"the linked model directory {box.root}/models/b is not there\n"
+        "  model  ID\n"
         "hint: bring it back, or let go of it with `cogbuild models rm ID`\n"
         "2 fresh\n"
     )

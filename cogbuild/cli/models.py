@@ -1,0 +1,327 @@
+"""``cogbuild models``: add, list, show, change, verify and let go."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cogbuild.cli.common import Failure, Output, as_json, one_entry, print_json, tell
+
+if TYPE_CHECKING:
+    from cogbuild.database.models import EntryRow
+    from cogbuild.library import Added
+    from cogbuild.objects import Finding
+    from cogbuild.project import Project
+
+__all__ = ["models"]
+
+
+def _repo(_ctx: object, _param: object, value: str | None) -> str | None:
+    from cogbuild.spec.names import valid_repo
+
+    if value is not None:
+        valid_repo(value)
+    return value
+
+
+_one_repo = click.option("--repo", metavar="USER/NAME", callback=_repo, help="Only in this repo.")
+
+
+@click.group()
+def models() -> None:
+    """Add, list, show, change and verify models."""
+
+
+# -- add --------------------------------------------------------------------------------------------------------------
+
+
+@models.command()
+@click.argument("paths", metavar="PATH|ZIP...", nargs=-1, required=True)
+@click.option(
+    "--repo",
+    metavar="USER/NAME",
+    callback=_repo,
+    help="The line of versions that it belongs to; default: local/<name of the directory or zip>.",
+)
+@click.option("--link", is_flag=True, help="Keep the directory as it is and look at it on every run.")
+@click.option("--cpu-image", metavar="REF", help="The container image that adapters get as COG_CPU_IMAGE.")
+@as_json
+@click.pass_obj
+def add(
+    output: Output,
+    *,
+    paths: tuple[str, ...],
+    repo: str | None,
+    link: bool,
+    cpu_image: str | None,
+    in_json: bool,
+) -> None:
+    """Add models: directories or zips with a cog.yaml. The same content has the same ID, however it arrived."""
+    from cogbuild.errors import CogbuildError
+    from cogbuild.report.models import added_json, added_line
+
+    done: list[dict[str, Any]] = []
+    troubles: list[tuple[str, CogbuildError]] = []
+    project = output.project
+    for path in paths:
+        try:
+            added = _added(project, path, repo, cpu_image, link=link)
+        except CogbuildError as error:
+            if error.exit_code == 3:
+                raise
+            troubles.append((path, error))
+            if not in_json:
+                tell(error)
+            continue
+        done.append(added_json(added, path))
+        if not in_json:
+            click.echo(added_line(added))
+    if in_json:
+        problems = [{"path": path, "error": error.to_json()} for path, error in troubles]
+        print_json({"models": done, "problems": problems})
+    if troubles:
+        raise Failure(troubles[0][1].exit_code)
+
+
+def _added(project: Project, path: str, repo: str | None, cpu_image: str | None, *, link: bool) -> Added:
+    from cogbuild import library
+    from cogbuild.errors.commands import UnlinkedZip
+
+    if not link:
+        return library.add(project, Path(path), repo=repo, cpu_image=cpu_image)
+    if Path(path).is_file():
+        raise UnlinkedZip(path=path)
+    return library.link(project, Path(path), repo=repo, cpu_image=cpu_image)
+
+
+# -- ls, show ---------------------------------------------------------------------------------------------------------
+
+
+@models.command()
+@click.option("--repo", "repos", metavar="USER/NAME", multiple=True, help="Only models of this repo.")
+@as_json
+@click.pass_obj
+def ls(output: Output, *, repos: tuple[str, ...], in_json: bool) -> None:
+    """List the models, the newest first."""
+    from cogbuild.database import models as rows
+    from cogbuild.library import refresh_links
+    from cogbuild.report.models import entry_json, listing
+    from cogbuild.report.summary import problems_json
+    from cogbuild.report.tables import page
+
+    project = output.project
+    problems = refresh_links(project)
+    found = rows.entries(project.con, repos=repos) if project.exists else []
+    if in_json:
+        print_json({"models": [entry_json(entry) for entry in found], "problems": problems_json(problems)})
+        return
+    for problem in problems:
+        click.echo(str(problem.error), err=True)
+    if not found:
+        click.echo("no models; add one with `cogbuild models add PATH`")
+        return
+    for line in listing(found, page(sys.stdout)):
+        click.echo(line)
+
+
+@models.command()
+@click.argument("model", metavar="ID")
+@_one_repo
+@as_json
+@click.pass_obj
+def show(output: Output, *, model: str, repo: str | None, in_json: bool) -> None:
+    """Show a model, what it declares and what was made of it."""
+    from cogbuild.report.models import model_json, model_lines
+    from cogbuild.views import model_view
+
+    views = [model_view(output.project, entry) for entry in _entries(output, model, repo)]
+    if in_json:
+        print_json({"models": [model_json(view) for view in views]})
+        return
+    for number, view in enumerate(views):
+        if number:
+            click.echo()
+        for line in model_lines(view):
+            click.echo(line)
+
+
+def _entries(output: Output, model: str, repo: str | None) -> list[EntryRow]:
+    return one_entry(output.project, model, (repo,) if repo else ())
+
+
+# -- set --------------------------------------------------------------------------------------------------------------
+
+
+@models.command(name="set")
+@click.argument("model", metavar="ID")
+@_one_repo
+@click.option(
+    "--cpu-image", metavar="REF", help="The image that adapters get as COG_CPU_IMAGE; '' takes it away."
+)
+@click.option(
+    "--adapter", "names", metavar="NAME", multiple=True, help="Adapters that it wants, and no others."
+)
+@click.option("--all-adapters", is_flag=True, help="It wants every active adapter.")
+@click.option(
+    "--param",
+    "params",
+    metavar="ADAPTER.NAME=JSON",
+    multiple=True,
+    help="A parameter for one adapter; null takes it away.",
+)
+@as_json
+@click.pass_obj
+def set_(
+    output: Output,
+    *,
+    model: str,
+    repo: str | None,
+    cpu_image: str | None,
+    names: tuple[str, ...],
+    all_adapters: bool,
+    params: tuple[str, ...],
+    in_json: bool,
+) -> None:
+    """Change what is wanted for a model: its image, its adapters, their parameters."""
+    from cogbuild.database import models as rows
+    from cogbuild.errors.commands import NothingToSet
+    from cogbuild.report.models import entry_json
+
+    if names and all_adapters:
+        raise click.UsageError("--adapter and --all-adapters exclude each other")
+    if cpu_image is None and not (names or all_adapters or params):
+        raise NothingToSet
+    values = [_param(text) for text in params]
+    project = output.project
+    changed = _entries(output, model, repo)
+    for entry in changed:
+        settings = _changed(entry.settings, names, values, every=all_adapters)
+        image = entry.cpu_image if cpu_image is None else cpu_image or None
+        project.database.write(
+            lambda con, entry=entry, settings=settings, image=image: rows.change_entry(  # type: ignore[misc]
+                con, entry.eid, settings=settings, cpu_image=image
+            )
+        )
+    found = [new for old in changed if (new := rows.find(project.con, old.eid)) is not None]
+    if in_json:
+        print_json({"models": [entry_json(new) for new in found]})
+        return
+    for new in found:
+        click.echo(f"changed  {new.repo}@{new.model[:12]}")
+
+
+def _param(text: str) -> tuple[str, str, Any]:
+    """Return (adapter, name, value) of ``ADAPTER.NAME=JSON``; an adapter's name may hold dots, a parameter's not."""
+    from cogbuild.errors.commands import BadParam
+    from cogbuild.spec.names import is_adapter_name, is_param_name
+
+    left, equals, value = text.partition("=")
+    adapter, _, name = left.rpartition(".")
+    if not equals or not is_adapter_name(adapter) or not is_param_name(name):
+        raise BadParam(given=text, reason="it has not the form ADAPTER.NAME=JSON")
+    try:
+        return adapter, name, json.loads(value)
+    except ValueError:
+        raise BadParam(given=text, reason=f"{value!r} is not JSON") from None
+
+
+def _changed(
+    settings: dict[str, Any], names: tuple[str, ...], values: list[tuple[str, str, Any]], *, every: bool
+) -> dict[str, Any]:
+    params = {adapter: dict(given) for adapter, given in settings.get("params", {}).items()}
+    for adapter, name, value in values:
+        if value is None:
+            params.get(adapter, {}).pop(name, None)
+        else:
+            params.setdefault(adapter, {})[name] = value
+    adapters = None if every else list(names) if names else settings.get("adapters")
+    return {
+        **settings,
+        "adapters": adapters,
+        "params": {name: given for name, given in params.items() if given},
+    }
+
+
+# -- verify, rm -------------------------------------------------------------------------------------------------------
+
+
+@models.command()
+@click.argument("ids", metavar="[ID...]", nargs=-1)
+@as_json
+@click.pass_obj
+def verify(output: Output, *, ids: tuple[str, ...], in_json: bool) -> None:
+    """Hash all that is kept of sealed models again; what is damaged is set aside."""
+    from cogbuild import library
+    from cogbuild.database import models as rows
+
+    project = output.project
+    found = [entry for name in ids for entry in library.find(project, name)]
+    if not ids:
+        found = rows.entries(project.con) if project.exists else []
+    sealed = {entry.model: entry for entry in found if entry.sealed}
+    told = []
+    for entry in sealed.values():
+        findings = library.verify(project, entry)
+        told.append(_verified_json(entry, findings))
+        if not in_json:
+            _say_verified(project, entry, findings)
+    damaged = sum(1 for item in told if item["findings"])
+    if in_json:
+        print_json({"models": told})
+    else:
+        live = len({entry.model for entry in found} - set(sealed))
+        passed = f"; {live} linked, which nothing is kept of" if live else ""
+        click.echo(f"{len(sealed) - damaged} intact, {damaged} damaged{passed}")
+    if damaged:
+        raise Failure(3)
+
+
+def _say_verified(project: Project, entry: EntryRow, findings: list[Finding]) -> None:
+    from cogbuild.errors import printable
+    from cogbuild.report.words import amount
+
+    word = "damaged" if findings else "intact"
+    click.echo(f"{word:<7}  {entry.model[:12]}  {entry.repo}  {amount(entry.size)}")
+    for finding in findings:
+        click.echo(f"  {printable(str(finding.path.relative_to(project.data)))}: {printable(finding.what)}")
+    if findings:
+        click.echo("hint: add the model again: `cogbuild models add` puts back what is missing", err=True)
+
+
+def _verified_json(entry: EntryRow, findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "model": entry.model,
+        "repo": entry.repo,
+        "findings": [{"path": str(item.path), "what": item.what} for item in findings],
+    }
+
+
+@models.command()
+@click.argument("model", metavar="ID")
+@_one_repo
+@as_json
+@click.pass_obj
+def rm(output: Output, *, model: str, repo: str | None, in_json: bool) -> None:
+    """Let go of a model: its outcomes are released, its attempts stay; files go with the next `cogbuild cache gc`."""
+    from cogbuild import library
+    from cogbuild.database import models as rows
+    from cogbuild.report.models import entry_json
+
+    project = output.project
+    found = _entries(output, model, repo)
+    declared = {link.eid: link.path for link in rows.links(project.con) if link.declared}
+    for entry in found:
+        library.remove(project, entry)
+    if in_json:
+        print_json({"models": [entry_json(entry) for entry in found]})
+        return
+    for entry in found:
+        click.echo(f"removed  {entry.repo}@{entry.model[:12]}")
+        if entry.eid in declared:
+            click.echo(
+                f"note: the settings name {declared[entry.eid]}, so the next run adds it again", err=True
+            )
