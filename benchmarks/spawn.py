@@ -37,11 +37,13 @@ def bare(script: Path, runs: int, jobs: int) -> float:
     return time.perf_counter() - began
 
 
-def held(script: Path, model: Path, work: Path, runs: int, jobs: int) -> tuple[float, str]:
+def held(
+    script: Path, models: list[Path], work: Path, runs: int, jobs: int, *, sealed: bool
+) -> tuple[float, str]:
     """Return the seconds that a pool takes, its start and end included, and the level it ran at."""
 
-    def one(_: int) -> None:
-        with workspaces.open(model) as workspace:
+    def one(number: int) -> None:
+        with workspaces.open(models[number % len(models)], sealed=sealed) as workspace:
             ended = pool.run(Command((str(script),), ENVIRONMENT, workspace.root, workspace.view))
         assert ended.stdout.startswith(b"https:"), ended
 
@@ -53,8 +55,17 @@ def held(script: Path, model: Path, work: Path, runs: int, jobs: int) -> tuple[f
     return time.perf_counter() - began, level
 
 
+def made(top: Path, count: int) -> list[Path]:
+    """Make *count* models beside each other, as a store keeps them."""
+    models = [top / "models" / f"{number:04x}" for number in range(count)]
+    for model in models:
+        model.mkdir(parents=True)
+        (model / "cog.yaml").write_text("predict: predict.py:Predictor\n")
+    return models
+
+
 def main() -> None:
-    """Print runs a second of both, in turn, and their ratio."""
+    """Print runs a second of each, in turn, and the ratios."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--runs", type=int, default=1000)
     options.add_argument("--jobs", type=int, default=2)
@@ -65,19 +76,23 @@ def main() -> None:
         script = top / "adapter"
         script.write_text(SCRIPT)
         script.chmod(0o755)
-        model = top / "model"
-        model.mkdir()
-        (model / "cog.yaml").write_text("predict: predict.py:Predictor\n")
-        xargs, pool, level = [], [], ""
+        models = made(top, min(asked.runs, 1000))
+        rates: dict[str, list[float]] = {"sealed": [], "linked": []}
+        xargs, level = [], ""
         for _ in range(asked.repeat):
             xargs.append(asked.runs / bare(script, asked.runs, asked.jobs))
-            seconds, level = held(script, model, top / "work", asked.runs, asked.jobs)
-            pool.append(asked.runs / seconds)
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(pool, xargs, strict=True))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"xargs -P{asked.jobs}   {statistics.median(xargs):7.0f} runs/s")
-    print(f"pool ({level})  {statistics.median(pool):7.0f} runs/s, peak {peak:.0f} MB")
-    print(f"ratio       {ratio:7.2f}")
+            for kind, seen in rates.items():
+                seconds, level = held(
+                    script, models, top / "work", asked.runs, asked.jobs, sealed=kind == "sealed"
+                )
+                seen.append(asked.runs / seconds)
+    print(f"xargs -P{asked.jobs}, bare script   {statistics.median(xargs):6.0f} runs/s")
+    for kind, seen in rates.items():
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(seen, xargs, strict=True))
+        print(f"{level}, {kind} models  {statistics.median(seen):6.0f} runs/s   {ratio:.2f} x")
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    print(f"peak memory: {own >> 10} MB here, {workers >> 10} MB in the largest worker")
 
 
 if __name__ == "__main__":

@@ -176,6 +176,7 @@ def _view_order(view: View) -> ViewOrder:
         masked=tuple(map(os.fsencode, view.masked)),
         disk=None if view.disk is None else os.fsencode(view.disk),
         memory_limit=view.memory_limit,
+        sealed=view.sealed,
     )
 
 

@@ -41,6 +41,7 @@ class View:
     masked: tuple[str, ...] = ()  # paths relative to root, files or directories, that are not there
     disk: Path | None = None  # what is written goes to a fresh directory below this one instead of memory
     memory_limit: int = 2 << 30  # bytes that may be written where it goes to memory
+    sealed: bool = False  # the layers never change: what was mounted of them for one run may serve the next
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ class ViewOrder(NamedTuple):
     masked: tuple[bytes, ...]
     disk: bytes | None
     memory_limit: int
+    sealed: bool
 
 
 class Order(NamedTuple):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,28 @@ def test_overlay_runs_and_leaves_nothing(model: Path, tmp_path: Path, *, large_w
     assert list((tmp_path / "work").iterdir()) == []
 
 
+def test_workspaces_of_sealed_models_are_their_own(model: Path, tmp_path: Path) -> None:
+    """Many runs over sealed models at once, some of which write, each see their model unchanged."""
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second/file").write_text("second\n")
+    with Pool(2) as pool, Workspaces(tmp_path / "work", pool.protection) as workspaces:
+
+        def one(number: int) -> bytes:
+            chosen = model if number % 3 else tmp_path / "second"
+            text = "ls; echo x > made" if number % 5 == 0 else "ls"
+            with workspaces.open(chosen, sealed=True) as workspace:
+                return pool.run(
+                    Command(("sh", "-c", text), ENVIRONMENT, workspace.root, workspace.view)
+                ).stdout
+
+        with ThreadPoolExecutor(2) as threads:
+            results = list(threads.map(one, range(60)))
+    assert {result for number, result in enumerate(results) if number % 3} == {
+        b"dangling\ndocs\nlink\nrun.sh\nweights.bin\n"
+    }
+    assert set(results[::3]) == {b"file\n"}
+
+
 def test_refused_overlay_falls_back_to_a_copy(tmp_path: Path) -> None:
     """Where the kernel refuses a view of this model at run time, a copy of it can be asked for."""
     with Pool(1) as pool, Workspaces(tmp_path / "work", pool.protection) as workspaces:
@@ -135,6 +158,7 @@ def test_refused_overlay_falls_back_to_a_copy(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from cogbuild.process import Level, Protection
 from cogbuild.workspace import open_workspace

@@ -21,6 +21,9 @@ MS_PRIVATE = 1 << 18
 MS_RELATIME = 1 << 21
 MNT_DETACH = 2
 
+#: What every mount of ours has.
+SAFE = MS_NOSUID | MS_NODEV
+
 PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
 PR_SET_SECUREBITS = 28
@@ -62,3 +65,12 @@ def umount(target: bytes) -> None:
 def prctl(option: int, value: int) -> None:
     """Set one attribute of this process."""
     _checked(_LIBC.prctl(option, value, 0, 0, 0))
+
+
+def path_of(fd: int) -> bytes:
+    """Return a path to what *fd* is open on.
+
+    It leads there whatever the name holds (an overlay's options have no safe form for every name) and whatever has
+    been mounted over it since.
+    """
+    return b"/proc/self/fd/%d" % fd

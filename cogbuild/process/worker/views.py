@@ -3,7 +3,8 @@
 Unmounting waits for every processor, and so does taking an overlay apart, which is longer than all the rest. So the
 mounts of one run are not taken away but covered by those of the next: they lie at the same paths, one on the other, and
 no command can lift one. After some runs, or when what was written takes room, the whole pile goes at once, and what it
-was made of is taken apart by another thread.
+was made of is taken apart by another thread. Sealed models share one overlay over the directory that holds them, of
+which each run sees its own model; the first run that writes anything is the last to share it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,13 @@ from typing import TYPE_CHECKING
 from cogbuild.process.tree import remove_tree
 from cogbuild.process.wire import Order, ViewOrder
 from cogbuild.process.worker import kernel
+from cogbuild.process.worker.curtain import Curtain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Stage", "StageFailed", "probe"]
 
-_SAFE = kernel.MS_NOSUID | kernel.MS_NODEV
-# What a mount inherited may be locked by the owner of the outer namespace and has to be named again.
-_KEPT = (1, 2, 4, 8, 1024, 2048)
-_ST_RELATIME = 4096
 _PILE = 32
 _MANY = 4
 # What one run may leave in memory until the pile goes, in blocks of the memory file system (pages) and files.
@@ -48,116 +46,135 @@ class Stage:
 
     def __init__(self, trash: bytes) -> None:
         self._trash = trash  # an existing directory; seen by no command, as it is covered only to unmount
-        self._key: tuple[object, ...] = ()  # where the pile stands; another place needs another pile
-        self._bottoms: dict[bytes, int] = {}  # the lowest mount at each such path
-        self._hidden: dict[bytes, int] = {}  # what lies below the pile at each hidden path
-        self._memory = -1  # what views write to: the lowest mount of the first pile
-        self._height = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._key: tuple[object, ...] = ()  # what the pile was begun for; anything else needs another pile
+        self._height = 0  # how many runs are in it
+        self._bottoms: dict[bytes, int] = {}  # the lowest mount at each path where it stands
+        self._curtains: list[Curtain] = []
+        self._memory = -1  # the file system that views write to
         self._views: list[int] = []  # each overlay of the pile; while it is open here, it is not taken apart
+        self._shared: tuple[int, bytes] | None = (
+            None  # an overlay over many sealed models, and its upper layer
+        )
         self._disk: tuple[int, bytes] | None = None
 
     def set_up(self, order: Order) -> None:
         """Mount what *order* asks for; ``StageFailed`` where that is refused."""
-        view, hide = order.view, order.hide
-        if view is None and not hide:
+        view = order.view
+        if view is None and not order.hide:
             return
-        places = hide if view is None or _below(view.root, hide) else (*hide, view.root)
-        key = (places, view and view.memory_limit)
+        parent = os.path.dirname(view.layers[0]) if view and _shareable(view) else None
+        key = (order.hide, view and (view.root, view.memory_limit, view.disk, parent))
         if key != self._key or self._height >= _PILE:
             self.clear()
         self._key = key
         self._height += 1
-        opened: list[int] = []
         try:
-            self._mount(order, places, opened)
+            if self._height == 1:
+                self._begin(order, parent)
+            with _step("showing what lies in a hidden directory", view=False):
+                self._show(order)
+            if view is not None:
+                with _step("mounting the view", view=True):
+                    self._mount(view)
         except BaseException:
             self.clear()
             raise
-        finally:
-            for fd in opened:
-                os.close(fd)
 
-    def _mount(self, order: Order, places: tuple[bytes, ...], opened: list[int]) -> None:
-        view, hide = order.view, order.hide
-        # Opened before anything is hidden: what is shown may lie in a hidden directory, and so may the layers.
-        with _step("opening what is shown", view=False):
-            for path in hide:
-                if path not in self._hidden:
-                    self._hidden[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            shown = [(path, self._kept(path, opened), True) for path in order.expose]
-            shown += [(path, self._kept(path, opened), False) for path in order.writable]
-            if view is None and _below(order.cwd, hide):
-                shown.append((order.cwd, self._kept(order.cwd, opened), False))
-        with _step("preparing the view", view=True):
-            options = self._layers(view, places[0], opened) if view else b""
-        with _step("hiding directories", view=False):
-            self._hide(hide, shown)
-        if view is not None:
-            with _step("mounting the view", view=True):
-                self._overlay(view.root, options, hidden=places is hide)
-        with _step("hiding directories", view=False):
-            for path in hide:
-                kernel.mount(b"", path, b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _SAFE)
-
-    def _hide(self, hide: tuple[bytes, ...], shown: list[tuple[bytes, int, bool]]) -> None:
-        for path in hide:
-            kernel.mount(b"tmpfs", path, b"tmpfs", _SAFE, b"size=1m,nr_inodes=4096,mode=755")
-            self._pile_up(path)
-        for path, source, readonly in shown:
-            if _below(path, hide):
-                _bind(source, path, readonly)
-
-    def _overlay(self, root: bytes, options: bytes, *, hidden: bool) -> None:
-        if hidden:
-            os.makedirs(root, 0o755, exist_ok=True)
-        kernel.mount(b"overlay", root, b"overlay", _SAFE, options)
-        self._views.append(os.open(root, os.O_PATH | os.O_CLOEXEC))
-        if not hidden:
-            self._pile_up(root)
-
-    def _kept(self, path: bytes, opened: list[int]) -> int:
-        """Open what lies at *path* outside, also where the last run's mounts still cover it."""
-        for top, below in self._hidden.items():
-            if _below(path, (top,)):
-                fd = os.open(path[len(top) :].strip(b"/") or b".", os.O_PATH | os.O_CLOEXEC, dir_fd=below)
-                break
-        else:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        opened.append(fd)
-        return fd
-
-    def _pile_up(self, path: bytes) -> None:
-        if path not in self._bottoms:
-            self._bottoms[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
-
-    def _layers(self, view: ViewOrder, place: bytes, opened: list[int]) -> bytes:
-        """Make the writable layer and return the options that mount it over the others."""
-        layers = [_path(self._kept(path, opened)) for path in view.layers]
-        extra = b""
-        if view.disk is not None:
-            parent = os.dup(self._kept(view.disk, opened))
-            upper = b"%s/run-%s" % (_path(parent), os.urandom(8).hex().encode())
-            self._disk = (parent, upper)
-            extra = b",volatile"  # nothing of it is kept, so unmounting need not write it out
-        else:
-            if self._memory < 0:
+    def _begin(self, order: Order, parent: bytes | None) -> None:
+        """Mount what serves several runs; the first curtain, or the view, comes to cover what none may see."""
+        view = order.view
+        with _step("hiding a directory", view=False):
+            for path in order.hide:
+                self._curtains.append(Curtain(path))
+        if view is not None and view.disk is None:
+            with _step("preparing the view", view=True):
+                place = order.hide[0] if order.hide else view.root
                 size = b"size=%d,nr_inodes=%d,mode=755" % (
                     view.memory_limit,
                     max(1024, view.memory_limit >> 12),
                 )
-                kernel.mount(b"tmpfs", place, b"tmpfs", _SAFE, size)
-                self._pile_up(place)
-                self._memory = self._bottoms[place]
-            upper = b"%s/%d" % (_path(self._memory), self._height)
+                kernel.mount(b"tmpfs", place, b"tmpfs", kernel.SAFE, size)
+                self._memory = self._pile_up(place)
+                if parent is not None:
+                    upper = self._upper(view)
+                    self._overlay(place, (parent,), upper, ())
+                    self._shared = self._views[-1], upper + b"/upper"
+        with _step("hiding a directory", view=False):
+            for curtain in self._curtains:
+                curtain.draw()
+                self._pile_up(curtain.path)
+
+    def _show(self, order: Order) -> None:
+        wanted = [(path, True) for path in order.expose] + [(path, False) for path in order.writable]
+        if order.view is None:
+            wanted.append((order.cwd, False))
+        for curtain in self._curtains:
+            curtain.show([item for item in wanted if curtain.covers(item[0])])
+
+    def _mount(self, view: ViewOrder) -> None:
+        for curtain in self._curtains:
+            if curtain.covers(view.root):
+                curtain.make(view.root)
+        if self._shared is None:
+            self._overlay(view.root, view.layers, self._upper(view), view.masked)
+        else:
+            name = os.path.basename(view.layers[0])
+            model = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._shared[0])
+            try:
+                kernel.mount(kernel.path_of(model), view.root, b"", kernel.MS_BIND)
+            finally:
+                os.close(model)
+        if not any(curtain.covers(view.root) for curtain in self._curtains):
+            self._pile_up(view.root)
+
+    def _pile_up(self, path: bytes) -> int:
+        if path not in self._bottoms:
+            self._bottoms[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        return self._bottoms[path]
+
+    def _behind(self, path: bytes) -> int:
+        for curtain in self._curtains:
+            if curtain.covers(path):
+                return curtain.behind(path)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+    def _upper(self, view: ViewOrder) -> bytes:
+        """Make a directory that holds a writable layer."""
+        if view.disk is None:
+            upper = b"%s/%d-%d" % (kernel.path_of(self._memory), self._height, len(self._views))
+        else:
+            disk = self._behind(view.disk)
+            upper = b"%s/run-%s" % (kernel.path_of(disk), os.urandom(8).hex().encode())
+            self._disk = (disk, upper)
         os.mkdir(upper)
-        os.mkdir(upper + b"/work")
-        _write_upper(upper + b"/upper", layers, view.masked)
-        options = b"lowerdir=%s,upperdir=%s/upper,workdir=%s/work,userxattr%s"
-        return options % (b":".join(layers), upper, upper, extra)
+        return upper
+
+    def _overlay(self, at: bytes, layers: tuple[bytes, ...], upper: bytes, masked: tuple[bytes, ...]) -> None:
+        opened: list[int] = []
+        try:
+            opened += (self._behind(path) for path in layers)
+            lower = [kernel.path_of(fd) for fd in opened]
+            os.mkdir(upper + b"/work")
+            _write_upper(upper + b"/upper", lower, masked)
+            options = b"lowerdir=%s,upperdir=%s/upper,workdir=%s/work,userxattr" % (
+                b":".join(lower),
+                upper,
+                upper,
+            )
+            if self._disk is not None:
+                options += b",volatile"  # nothing of it is kept, so unmounting need not write it out
+            kernel.mount(b"overlay", at, b"overlay", kernel.SAFE, options)
+            self._views.append(os.open(at, os.O_PATH | os.O_CLOEXEC))
+        finally:
+            for fd in opened:
+                os.close(fd)
 
     def strike(self) -> None:
         """See to it that the last run leaves no more than crumbs behind, all of them covered."""
-        if self._disk is not None:
+        if self._disk is not None or (self._shared is not None and os.listdir(self._shared[1])):
             self.clear()
         elif self._memory >= 0:
             room = os.statvfs(self._memory)
@@ -166,17 +183,19 @@ class Stage:
 
     def clear(self) -> None:
         """Unmount everything and throw away what was written."""
+        for curtain in self._curtains:
+            curtain.close()
         if self._bottoms:
             # The pile is moved into one more mount, because what is unmounted by its path is the top of a pile.
-            kernel.mount(b"tmpfs", self._trash, b"tmpfs", _SAFE, b"size=1m,mode=700")
+            kernel.mount(b"tmpfs", self._trash, b"tmpfs", kernel.SAFE, b"size=1m,mode=700")
             for number, bottom in enumerate(self._bottoms.values()):
                 place = b"%s/%d" % (self._trash, number)
                 os.mkdir(place)
                 with suppress(OSError):  # removing the directory from outside unmounts too
-                    kernel.mount(_path(bottom), place, b"", kernel.MS_MOVE)
+                    kernel.mount(kernel.path_of(bottom), place, b"", kernel.MS_MOVE)
                 os.close(bottom)
             kernel.umount(self._trash)
-        if self._height < _MANY:
+        if len(self._views) < _MANY:
             _close(self._views)
         else:
             _thread.start_new_thread(_close, (self._views,))
@@ -185,10 +204,11 @@ class Stage:
             with suppress(OSError):  # whoever made the directory above removes it whole
                 remove_tree(upper)
             os.close(parent)
-        for fd in self._hidden.values():
-            os.close(fd)
-        self._key, self._bottoms, self._hidden, self._views, self._disk = (), {}, {}, [], None
-        self._memory, self._height = -1, 0
+        self._reset()
+
+
+def _shareable(view: ViewOrder) -> bool:
+    return view.sealed and view.disk is None and not view.masked and len(view.layers) == 1
 
 
 def _close(views: list[int]) -> None:
@@ -241,44 +261,20 @@ def _dress(directory: bytes, layers: list[bytes]) -> None:
             return
 
 
-def _bind(source: int, target: bytes, readonly: bool) -> None:
-    """Show what *source* is open on at *target*, which is made."""
-    if stat.S_ISDIR(os.fstat(source).st_mode):
-        os.makedirs(target, 0o755, exist_ok=True)
-    else:
-        os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
-        os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
-    kernel.mount(_path(source), target, b"", kernel.MS_BIND | kernel.MS_REC)
-    if readonly:
-        seen = os.statvfs(target).f_flag
-        kept = sum(flag for flag in _KEPT if seen & flag) | (kernel.MS_RELATIME if seen & _ST_RELATIME else 0)
-        kernel.mount(b"", target, b"", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kept)
-
-
-def _below(path: bytes, hidden: tuple[bytes, ...]) -> bool:
-    return any(path == top or path.startswith(top.rstrip(b"/") + b"/") for top in hidden)
-
-
-def _path(fd: int) -> bytes:
-    # The way to a mount or layer whatever its name holds (an overlay's options have no safe form for every name) and
-    # whatever has been mounted over it since.
-    return b"/proc/self/fd/%d" % fd
-
-
 def probe(at: bytes, trash: bytes) -> None:
     """Try below the existing directory *at* what a view needs; ``OSError`` where this machine does not give it.
 
     Replacing a directory needs extended attributes in the memory file system, which came later than the overlay.
     """
     stage = Stage(trash)
-    kernel.mount(b"tmpfs", at, b"tmpfs", _SAFE, b"size=1m,mode=755")
+    kernel.mount(b"tmpfs", at, b"tmpfs", kernel.SAFE, b"size=1m,mode=755")
     try:
         lower, root = at + b"/lower", at + b"/view"
         os.makedirs(lower + b"/old")
         os.mkdir(root)
         for name in (b"/masked", b"/old/file"):
             os.mknod(lower + name, stat.S_IFREG | 0o644)
-        view = ViewOrder(root, (lower,), (b"masked",), None, 1 << 20)
+        view = ViewOrder(root, (lower,), (b"masked",), None, 1 << 20, sealed=False)
         stage.set_up(Order((), {}, root, view, None, 0.0, (), (), (), 0))
         if os.path.lexists(root + b"/masked"):
             raise OSError(errno.ENOTSUP, "a whiteout is not honoured")
