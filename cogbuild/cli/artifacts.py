@@ -57,11 +57,16 @@ def ls(
         if not (lost and item.outcome.lost is None) and not (orphaned and item.adapter in active)
     )
     if in_json:
-        print_json([_row(project, item, orphaned=item.adapter not in active) for item in found])
+        rows = [_row(project, item, orphaned=item.adapter not in active) for item in found]
+        print_json({"artifacts": rows})
         return
+    empty = True
     for item in found:
+        empty = False
         for line in _lines(project, item, orphaned=item.adapter not in active):
             click.echo(line)
+    if empty:
+        click.echo("no artifacts" if not (lost or orphaned) else "none")
 
 
 def _active(project: Project) -> set[str]:
@@ -71,6 +76,8 @@ def _active(project: Project) -> set[str]:
 
 
 def _row(project: Project, item: Made, *, orphaned: bool) -> dict[str, Any]:
+    from cogbuild.report.words import iso
+
     outcome = item.outcome
     return {
         "pair": item.name,
@@ -78,9 +85,9 @@ def _row(project: Project, item: Made, *, orphaned: bool) -> dict[str, Any]:
         "model": item.entry.model,
         "adapter": item.adapter,
         "artifacts": [_artifact(project, artifact) for artifact in outcome.artifacts],
-        "made": outcome.made,
+        "made": iso(outcome.made),
         "how": outcome.how,
-        "seen": outcome.seen,
+        "seen": iso(outcome.seen),
         "lost": outcome.lost,
         "pinned": item.pinned,
         "orphaned": orphaned,
@@ -94,7 +101,6 @@ def _artifact(project: Project, item: Artifact) -> dict[str, Any]:
         "media_type": item.media_type,
         "digest": item.digest,
         "size": item.size,
-        "published": item.published,
     }
 
 

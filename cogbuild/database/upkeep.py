@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Unused",
+    "carrying",
     "drop",
     "every_outcome",
     "found_again",
@@ -64,6 +65,11 @@ def outcome_keys(con: sqlite3.Connection, prefix: str) -> dict[str, Outcome]:
     ).fetchall()
     found = (outcome(con, eid, aid) for eid, aid in rows)
     return {item.key: item for item in found if item is not None}
+
+
+def carrying(con: sqlite3.Connection, key: str) -> list[tuple[int, int]]:
+    """Return (eid, aid) of the outcomes that carry *key*."""
+    return con.execute("SELECT eid, aid FROM outcomes WHERE key = ?", (bytes.fromhex(key),)).fetchall()
 
 
 def naming(con: sqlite3.Connection, artifact: Artifact) -> list[Outcome]:

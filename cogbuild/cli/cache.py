@@ -1,0 +1,343 @@
+"""``cogbuild cache``: what was done before, looked into, verified, and made room for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cogbuild.cli.common import Failure, Output, as_json, print_json
+
+if TYPE_CHECKING:
+    from cogbuild.cache import Record
+    from cogbuild.housekeeping.collecting import Collection
+    from cogbuild.housekeeping.records import Found
+    from cogbuild.project import Project
+
+_DIGITS = 12
+
+
+@click.group()
+def cache() -> None:
+    """Look into the cache, verify it, make room."""
+
+
+# -- ls, show, diff -----------------------------------------------------------------------------------------------
+
+
+@cache.command("ls")
+@click.option("--adapter", metavar="NAME", help="Only what this adapter made.")
+@as_json
+@click.pass_obj
+def ls(output: Output, *, adapter: str | None, in_json: bool) -> None:
+    """List the records, the newest first."""
+    from cogbuild.errors import printable
+    from cogbuild.housekeeping.records import every
+    from cogbuild.report import age, span
+    from cogbuild.report.tables import Column, page, table
+
+    project = output.project
+    records = every(project, adapter)
+    if in_json:
+        print_json({"records": [_record(project, item) for item in records]})
+        return
+    columns = [
+        Column("key"),
+        Column("adapter", cut=True),
+        Column("age", right=True),
+        Column("took", right=True, give=1),
+        Column("left", cut=True),
+    ]
+    rows = [
+        [
+            item.key[:_DIGITS],
+            item.adapter,
+            age(item.made),
+            span(item.seconds),
+            printable(_left(project, item)),
+        ]
+        for item in records
+    ]
+    for line in table(columns, rows, page(sys.stdout)) if rows else ["no records"]:
+        click.echo(line)
+
+
+def _record(project: Project, item: Record) -> dict[str, Any]:
+    from cogbuild.report.words import iso
+
+    return {
+        "key": item.key,
+        "adapter": item.adapter,
+        "attempt": item.attempt,
+        "made": iso(item.made),
+        "seconds": item.seconds,
+        "cpu_seconds": item.cpu_seconds,
+        "not_applicable": item.reason,
+        "artifacts": [
+            {
+                "name": artifact.name,
+                "uri": project.uri(artifact),
+                "digest": artifact.digest,
+                "size": artifact.size,
+            }
+            for artifact in item.artifacts
+        ],
+    }
+
+
+def _left(project: Project, item: Record) -> str:
+    """Say in a few words what the work left."""
+    if item.reason is not None:
+        return f"not applicable: {item.reason}"
+    return ", ".join(
+        project.uri(artifact).rpartition("/")[2] if artifact.published else artifact.uri
+        for artifact in item.artifacts
+    )
+
+
+@cache.command("show")
+@click.argument("key")
+@as_json
+@click.pass_obj
+def show(output: Output, *, key: str, in_json: bool) -> None:
+    """Show what counted for KEY (any unique prefix), and what the work left.
+
+    Works for the keys of records in the cache and of outcomes in the database.
+    """
+    from cogbuild.errors import printable
+    from cogbuild.housekeeping.records import find, rows
+    from cogbuild.report.tables import facts
+    from cogbuild.report.words import short
+
+    project = output.project
+    found = find(project, key)
+    opened = rows(project, found.manifest)
+    if in_json:
+        record = _record(project, found.record) if found.record else None
+        print_json({"key": found.key, "record": record, "pairs": _pairs(project, found), "rows": opened})
+        return
+    for line in facts([("key", found.key), *_facts(project, found)]):
+        click.echo(line)
+    click.echo("rows")
+    shown = [(printable(label), printable(short(value))) for label, value in opened.items()]
+    for line in facts(shown, indent="  "):
+        click.echo(line)
+
+
+def _facts(project: Project, found: Found) -> list[tuple[str, str]]:
+    from cogbuild.errors import printable
+    from cogbuild.report import age, span
+
+    facts = [("pair", name) for name in _pairs(project, found)]
+    if found.record is None:
+        return [*facts, ("record", "none in the cache")]
+    item = found.record
+    facts += [("adapter", item.adapter), ("age", age(item.made)), ("took", span(item.seconds))]
+    if item.reason is not None:
+        facts.append(("left", f"not applicable: {item.reason}"))
+    facts += [
+        ("left", f"{artifact.name + ': ' if artifact.name else ''}{printable(project.uri(artifact))}")
+        for artifact in item.artifacts
+    ]
+    return facts
+
+
+def _pairs(project: Project, found: Found) -> list[str]:
+    from cogbuild.housekeeping.records import carried_by
+
+    return carried_by(project, found.key)
+
+
+@cache.command("diff")
+@click.argument("one")
+@click.argument("other")
+@as_json
+@click.pass_obj
+def diff(output: Output, *, one: str, other: str, in_json: bool) -> None:
+    """Show the rows in which two keys differ, with both values; files by their paths.
+
+    Exit code 1 when they differ.
+    """
+    from cogbuild.errors import printable
+    from cogbuild.housekeeping.records import difference, find
+    from cogbuild.report import changed
+    from cogbuild.report.tables import facts
+
+    project = output.project
+    before, after = find(project, one), find(project, other)
+    moved = difference(project, before.manifest, after.manifest)
+    if in_json:
+        rows = [{"label": row.label, "before": row.before, "after": row.after} for row in moved]
+        print_json({"before": before.key, "after": after.key, "rows": rows})
+    else:
+        shown = [(printable(row.label), printable(changed(row.before, row.after))) for row in moved]
+        for line in facts(shown) if shown else ["no row differs"]:
+            click.echo(line)
+    if moved:
+        raise Failure(1)
+
+
+# -- stats, verify ------------------------------------------------------------------------------------------------
+
+
+@cache.command("stats")
+@as_json
+@click.pass_obj
+def stats(output: Output, *, in_json: bool) -> None:
+    """Show what the cache was good for, by adapter, and what is kept."""
+    from dataclasses import asdict
+
+    from cogbuild.environment import list_environments
+    from cogbuild.housekeeping.records import counted
+    from cogbuild.report import amount, span
+    from cogbuild.report.tables import Column, page, table
+
+    project = output.project
+    counters = counted(project)
+    records = sum(1 for _ in project.cache.keys())  # noqa: SIM118 - no mapping
+    environments = list_environments(project.data / "envs")
+    volume = project.cache.volume()
+    size = sum(item.size for item in environments)
+    if in_json:
+        print_json(
+            {
+                "adapters": [asdict(item) | {"hits": item.restored} for item in counters],
+                "records": {"count": records, "bytes": volume},
+                "environments": {"count": len(environments), "bytes": size},
+            }
+        )
+        return
+    heads = ("runs", "misses", "restored", "saved")
+    columns = [Column("adapter", cut=True), *(Column(head, right=True) for head in heads)]
+    rows = [
+        [item.adapter, str(item.runs), str(item.misses), str(item.restored), span(item.saved)]
+        for item in counters
+    ]
+    for line in table(columns, rows, page(sys.stdout)) if rows else []:
+        click.echo(line)
+    click.echo(f"{records} records, {amount(volume)}")
+    click.echo(f"{len(environments)} environments, {amount(size)}")
+
+
+@cache.command("verify")
+@as_json
+@click.pass_obj
+def verify(output: Output, *, in_json: bool) -> None:
+    """Check every record, and that what it names is there; what is damaged is removed.
+
+    Exit code 1 when something was.
+    """
+    from cogbuild.housekeeping.records import verify as check
+
+    project = output.project
+    looked = list(check(project))
+    troubles = [item for item in looked if item is not None]
+    said = [*project.cache.troubles]
+    if in_json:
+        removed = [{"key": item.key, "what": item.what} for item in troubles]
+        print_json({"intact": len(looked) - len(troubles), "removed": removed, "troubles": said})
+    else:
+        for item in troubles:
+            click.echo(f"removed {item.key[:_DIGITS]}: {item.what}")
+        for line in said:
+            click.echo(line)
+        click.echo(
+            f"{len(looked) - len(troubles)} intact" + (f", {len(troubles)} removed" if troubles else "")
+        )
+    if troubles or said:
+        raise Failure(1)
+
+
+# -- gc -----------------------------------------------------------------------------------------------------------
+
+
+class Period(click.ParamType[float]):
+    """A time such as ``30d``, ``12h`` or ``45m``, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        found = re.fullmatch(r"(\d{1,6})\s*([smhdw])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no time such as 30d, 12h or 45m", param, ctx)
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}[found[2]]
+
+
+@cache.command("gc")
+@click.option("-n", "--dry-run", is_flag=True, help="List what would go; take nothing.")
+@click.option(
+    "--older-than",
+    type=Period(),
+    default=30 * 86400.0,
+    metavar="TIME",
+    help="Keep records that no outcome carries, and what they name, for so long; default: 30d.",
+)
+@click.option("--logs-older-than", type=Period(), metavar="TIME", help="Take older logs too; default: none.")
+@click.option("--keep-environments", is_flag=True, help="Leave the Python environments alone.")
+@click.option("--wait", is_flag=True, help="Wait until no build runs, and keep others from starting.")
+@as_json
+@click.pass_obj
+def gc(
+    output: Output,
+    *,
+    dry_run: bool,
+    older_than: float,
+    logs_older_than: float | None,
+    keep_environments: bool,
+    wait: bool,
+    in_json: bool,
+) -> None:
+    """Take what no outcome, pin, model or recent record needs.
+
+    Nothing that a running build uses is ever taken: while one runs, only what no build can use goes.
+    """
+    from cogbuild.housekeeping.collecting import collect
+
+    done = collect(
+        output.project,
+        dry=dry_run,
+        older_than=older_than,
+        logs_older_than=logs_older_than,
+        environments=not keep_environments,
+        wait=wait,
+    )
+    if in_json:
+        print_json(_collection(done))
+    else:
+        _tell(done)
+
+
+def _collection(done: Collection) -> dict[str, Any]:
+    return {
+        "dry_run": done.dry,
+        "complete": done.whole,
+        "bytes": done.size,
+        "kinds": {kind: {"count": done.counts[kind], "bytes": done.sizes[kind]} for kind in done.counts},
+        "items": [{"kind": item.kind, "name": item.name, "bytes": item.size} for item in done.items],
+    }
+
+
+def _tell(done: Collection) -> None:
+    from cogbuild.errors import printable
+    from cogbuild.report import amount
+    from cogbuild.report.tables import Column, page, table
+
+    where = page(sys.stdout)
+    columns = [Column("kind"), Column("size", right=True), Column("what", cut=True)]
+    rows = [[item.kind, amount(item.size), printable(item.name)] for item in done.items]
+    for line in [*table(columns, rows, where), ""] if rows else []:
+        click.echo(line)
+    columns = [Column("kind"), Column("count", right=True), Column("size", right=True)]
+    sums = [[kind, str(count), amount(done.sizes[kind])] for kind, count in done.counts.items() if count]
+    for line in table(columns, sums, where) if sums else []:
+        click.echo(line)
+    click.echo(f"{amount(done.size)} {'would go' if done.dry else 'collected'}")
+    if not done.whole:
+        click.echo(
+            "a build runs: what it could use was left alone; collect again when it has ended", err=True
+        )
