@@ -124,9 +124,13 @@ class Worker:
                 with contextlib.suppress(OSError):
                     self._channel.send("stop")
 
+    def hang_up(self) -> None:
+        """Let the process end, without waiting for it."""
+        self._channel.close()
+
     def end(self) -> None:
         """End the process and all it holds; return when that is done."""
-        self._channel.close()
+        self.hang_up()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:

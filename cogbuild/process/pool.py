@@ -125,6 +125,8 @@ class Pool:
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
+            worker.hang_up()
+        for worker in idle:
             worker.end()
         self._free.release(self._size)
 

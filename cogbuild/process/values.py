@@ -46,7 +46,7 @@ class View:
 
 @dataclass(frozen=True)
 class Command:
-    """One program to run and what it may see."""
+    """One program to run and what it may see; all paths absolute, and those of one directory spelled alike."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]  # complete; nothing is inherited

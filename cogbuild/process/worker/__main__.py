@@ -19,3 +19,4 @@ _bare_package("cogbuild.process", os.path.dirname(_HERE))
 from cogbuild.process.worker.serve import main  # noqa: E402  (the packages come first)
 
 main(int(sys.argv[1]), sys.argv[2])
+os._exit(0)  # nothing of the interpreter is worth taking apart
