@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from conftest import Sandbox
 
@@ -87,7 +89,7 @@ def test_needs_in_a_circle(box: Sandbox) -> None:
     assert chain[0] == chain[-1]
     assert sorted(chain[1:]) == ["one", "three", "two"]
     needs = {"one": "two", "two": "three", "three": "one"}
-    assert all(needs[above] == below for above, below in zip(chain, chain[1:], strict=False))
+    assert all(needs[above] == below for above, below in itertools.pairwise(chain))
 
 
 def test_needs_nobody(box: Sandbox) -> None:

@@ -28,8 +28,10 @@ def test_ending_well_is_no_error() -> None:
     [
         (
             Ended(Reason.EXIT, code=3, seconds=4.21, last_line=b"KeyError: \x1b[31m'vocab'"),
-            "onnx failed on u/m@0123456789ab after 4.2 s\n  log      logs/1.log\n  status   3\n"
-            "  it said  KeyError: \\x1b[31m'vocab'",
+            (
+                "onnx failed on u/m@0123456789ab after 4.2 s\n  log      logs/1.log\n  status   3\n"
+                "  it said  KeyError: \\x1b[31m'vocab'"
+            ),
         ),
         (
             Ended(Reason.SIGNAL, signal=signal.SIGSEGV, seconds=0.1),
@@ -37,13 +39,17 @@ def test_ending_well_is_no_error() -> None:
         ),
         (
             Ended(Reason.TIMEOUT, seconds=60.2),
-            "onnx took longer than 1 min on u/m@0123456789ab and was ended\n  log  logs/1.log\n"
-            "hint: give it more time with timeout: in its cog-adapter.yaml",
+            (
+                "onnx took longer than 1 min on u/m@0123456789ab and was ended\n  log  logs/1.log\n"
+                "hint: give it more time with timeout: in its cog-adapter.yaml"
+            ),
         ),
         (
             Ended(Reason.MEMORY, seconds=75),
-            "onnx ran out of memory on u/m@0123456789ab after 1 min 15 s\n  log  logs/1.log\n"
-            "hint: run fewer at once with -j, or give the machine more memory",
+            (
+                "onnx ran out of memory on u/m@0123456789ab after 1 min 15 s\n  log  logs/1.log\n"
+                "hint: run fewer at once with -j, or give the machine more memory"
+            ),
         ),
         (
             Ended(Reason.LOST, detail="its first process was ended"),
