@@ -29,7 +29,13 @@ ROOT = Path(__file__).resolve().parents[2]
 FAMILY = "setsid sh -c 'sleep 60; :' {0} & (setsid sh -c 'sleep 60; :' {0} &) & sh -c 'sleep 60; :' {0} & {1}"
 
 
-@pytest.fixture(params=list(Level))
+#: The levels between the strongest and the weakest are made of the same parts as these.
+BETWEEN = (Level.BUBBLEWRAP, Level.CGROUP)
+
+
+@pytest.fixture(
+    params=[pytest.param(level, marks=pytest.mark.slow if level in BETWEEN else ()) for level in Level]
+)
 def pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
     """Make a pool at each level that this machine gives."""
     with Pool(2, level=request.param) as pool:
