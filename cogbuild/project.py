@@ -102,6 +102,11 @@ class Project:
         """Return an artifact's URI as people use it; what cogbuild keeps itself is found again after a move."""
         return (self.objects.artifacts / artifact.uri).as_uri() if artifact.published else artifact.uri
 
+    @property
+    def stores(self) -> tuple[Path, ...]:
+        """The places where published artifacts are, which adapters may read."""
+        return (self.objects.artifacts,)
+
     def log(self, attempt: str) -> Path:
         """Return where an attempt's log is."""
         return self.data / "logs" / f"{attempt}.log"

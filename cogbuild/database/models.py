@@ -87,9 +87,13 @@ def entries(
     above: int | None = None,
     limit: int = -1,
     offset: int = 0,
+    live: bool = True,
 ) -> list[EntryRow]:
-    """Return live entries, newest first: those of *eids*, or whose model ID starts with *prefix*, in *repos*, …"""
-    where, values = ["e.live"], []
+    """Return live entries, newest first: those of *eids*, or whose model ID starts with *prefix*, in *repos*, …
+
+    With ``live=False`` also those that were removed or superseded.
+    """
+    where, values = ["e.live" if live else "1"], []
     if eids is not None:
         where.append("e.eid IN (SELECT value FROM json_each(?))")
         values.append(json.dumps(list(eids)))
@@ -274,6 +278,11 @@ def part(con: sqlite3.Connection, digest: str) -> tuple[str, bytes] | None:
     """Return (kind, blob) of a part."""
     row = con.execute("SELECT kind, blob FROM parts WHERE digest = ?", (bytes.fromhex(digest),)).fetchone()
     return (row[0], row[1]) if row else None
+
+
+def has_part(con: sqlite3.Connection, digest: bytes) -> bool:
+    """Whether a part is kept."""
+    return con.execute("SELECT 1 FROM parts WHERE digest = ?", (digest,)).fetchone() is not None
 
 
 def memo(con: sqlite3.Connection, name: str) -> bytes | None:

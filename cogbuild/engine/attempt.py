@@ -369,7 +369,7 @@ class Runner:
         writable = [prepared.places.run]
         if "COG_STATE_DIR" in env:
             writable.append(Path(env["COG_STATE_DIR"]))
-        expose = [judged.adapter.directory, self.project.objects.artifacts]
+        expose = [judged.adapter.directory, *self.project.stores]
         if prepared.environment is not None:
             expose.append(prepared.environment)
         with spaces.open(

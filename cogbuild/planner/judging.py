@@ -171,7 +171,7 @@ class Judge:
         variables = self._variables(entry, adapter, needed)
         params = {**spec.params, **entry.settings.get("params", {}).get(adapter.name, {})}
         examples = entry.settings.get("examples", []) if spec.examples else None
-        python = self._python(entry, adapter)
+        python = self.python_of(entry, adapter)
         parts: dict[str, Part | None] = {
             "adapter": adapter.part,
             "model": self._model_part(entry, spec.inputs),
@@ -297,7 +297,8 @@ class Judge:
             return known
         name = f"selected:{entry.tree}:{hexdigest(json.dumps(inputs).encode())}"
         digest = models.memo(self.project.con, name)
-        if digest is not None:
+        # The memo may be of a plan that nothing came of: then the part itself was never kept.
+        if digest is not None and models.has_part(self.project.con, digest):
             part = Part(digest.hex(), "tree", b"")
         else:
             part = tree_part(selected(tree_of(self.project, entry.tree), inputs))
@@ -307,7 +308,8 @@ class Judge:
             self._selected.popitem(last=False)
         return part
 
-    def _python(self, entry: EntryRow, adapter: Adapter) -> Wanted | None:
+    def python_of(self, entry: EntryRow, adapter: Adapter) -> Wanted | None:
+        """Return the Python environment that the adapter declares, for this model, with its lock where there is one."""
         spec = adapter.spec.python
         if spec is None:
             return None
