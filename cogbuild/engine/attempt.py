@@ -377,6 +377,7 @@ class Runner:
             masked=prepared.masked,
             large_writes=spec.large_writes,
             memory_limit=self.project.settings.workspace_memory,
+            sealed=judged.entry.sealed,
             copy=copy,
         ) as space:
             command = Command(

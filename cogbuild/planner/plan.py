@@ -45,6 +45,12 @@ class Plan:
     record: bool  # fresh candidates are taken off the pending list
     problems: list[Problem] = field(default_factory=list)
 
+    @property
+    def most(self) -> int:
+        """No more pairs than this have to run."""
+        every = len(self.eids)
+        return sum(every if chosen is None else len(chosen) for chosen in self.candidates.values()) or self.pairs
+
     def chunks(self) -> Iterator[list[Judged]]:
         """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""
         for start in range(0, len(self.eids), CHUNK):

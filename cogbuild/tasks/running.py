@@ -38,7 +38,8 @@ class Run:
         self.expected = 0
         self.unseen = 0
         self._watcher = watcher
-        self.engine = Engine(project, plan.judge, jobs=jobs, listener=self._hear)
+        # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
+        self.engine = Engine(project, plan.judge, jobs=max(1, min(jobs, plan.most)), listener=self._hear)
         self._old: dict[int, Any] = {}
 
     def _hear(self, event: Event) -> None:
