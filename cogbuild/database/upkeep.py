@@ -24,6 +24,7 @@ __all__ = [
     "memos",
     "naming",
     "outcome_keys",
+    "pairs_made",
     "unused",
 ]
 
@@ -70,6 +71,15 @@ def outcome_keys(con: sqlite3.Connection, prefix: str) -> dict[str, Outcome]:
 def carrying(con: sqlite3.Connection, key: str) -> list[tuple[int, int]]:
     """Return (eid, aid) of the outcomes that carry *key*."""
     return con.execute("SELECT eid, aid FROM outcomes WHERE key = ?", (bytes.fromhex(key),)).fetchall()
+
+
+def pairs_made(con: sqlite3.Connection) -> dict[str, int]:
+    """Return how many pairs of live models each adapter has made something of, or does not apply to."""
+    rows = con.execute(
+        "SELECT a.name, COUNT(*) FROM outcomes o JOIN adapters a USING (aid) JOIN entries e USING (eid) "
+        "WHERE e.live GROUP BY a.aid"
+    )
+    return dict(rows.fetchall())
 
 
 def naming(con: sqlite3.Connection, artifact: Artifact) -> list[Outcome]:

@@ -114,6 +114,11 @@ class DirectoryTaken(CogbuildError):
 class NeedsNotMade(CogbuildError):
     exit_code = 1
     headline = "adapter {adapter} can't be tried on {model}: what it needs is not there"
+    hint = "make it first, e.g. with `cogbuild adapt --model {id}`"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the facts to show; the ID stands in the hint."""
+        return [row for row in super().rows() if row[0] != "id"]
 
 
 class NotReproducible(CogbuildError):

@@ -1,0 +1,412 @@
+"""``cogbuild adapters``: listed, made, checked, tried, locked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cogbuild.cli.common import Failure, Output, as_json, print_json
+
+if TYPE_CHECKING:
+    from cogbuild.adapters import Adapter, Surveyed
+    from cogbuild.engine import Event
+    from cogbuild.errors import CogbuildError
+    from cogbuild.housekeeping.locking import Locked
+    from cogbuild.housekeeping.trial import Ran, Trial
+    from cogbuild.project import Project
+
+
+@click.group()
+def adapters() -> None:
+    """List, make, check, try and lock adapters."""
+
+
+# -- ls -----------------------------------------------------------------------------------------------------------
+
+
+@adapters.command("ls")
+@as_json
+@click.pass_obj
+def ls(output: Output, *, in_json: bool) -> None:
+    """List the active adapters, then those that cogbuild ships and that are not active."""
+    from cogbuild.adapters import survey
+
+    project = output.project
+    found = survey(project)
+    made = _made(project)
+    others = _inactive(project, found)
+    if in_json:
+        active = [_row(item, made) for item in found]
+        print_json({"active": active, "available": [_row(item, made) for item in others]})
+        return
+    for item in found:
+        for line in _lines(item, made):
+            click.echo(line)
+    if not found:
+        click.echo("no adapter is active; name some under adapters: in cogbuild.yaml, e.g. builtin:archive")
+    if others:
+        click.echo("not active")
+        for item in others:
+            for line in _lines(item, {}):
+                click.echo(f"  {line}")
+
+
+def _made(project: Project) -> dict[str, int]:
+    from cogbuild.database import upkeep
+
+    return upkeep.pairs_made(project.con) if project.exists else {}
+
+
+def _inactive(project: Project, found: list[Surveyed]) -> list[Surveyed]:
+    from cogbuild.adapters import Surveyed, builtin_root, builtins, load
+    from cogbuild.errors import CogbuildError
+
+    used = {item.adapter.directory.resolve() for item in found if item.adapter is not None}
+    others = []
+    for name in builtins():
+        directory = builtin_root() / name
+        if directory.resolve() not in used:
+            try:
+                others.append(Surveyed(f"builtin:{name}", name, load(project, directory), None))
+            except CogbuildError as error:
+                others.append(Surveyed(f"builtin:{name}", name, None, error))
+    return others
+
+
+def _row(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
+    spec = item.adapter.spec if item.adapter else None
+    python = spec.python if spec else None
+    return {
+        "name": item.name,
+        "source": item.source,
+        "directory": str(item.adapter.directory) if item.adapter else None,
+        "description": spec.description if spec else None,
+        "needs": list(spec.needs) if spec else None,
+        "python": {
+            "packages": list(python.packages),
+            "with_model": python.with_model,
+            "kit": python.kit,
+        }
+        if python
+        else None,
+        "pairs": made.get(item.name or "", 0),
+        "error": item.error.to_json() if item.error else None,
+    }
+
+
+def _lines(item: Surveyed, made: dict[str, int]) -> list[str]:
+    from cogbuild.cli.layout import heading
+
+    if item.adapter is None and item.error is not None:
+        lines = list(heading(item.name or "?", [item.source]))
+    else:
+        count = made.get(item.name or "", 0)
+        lines = list(heading(item.name or "?", [item.source, f"{count} pairs made" if count else ""]))
+    if item.adapter is not None:
+        lines += [f"  {line}" for line in _described(item.adapter)]
+    if item.error is not None:
+        lines.append(f"  can't be used: {_one_line(item.error)}")
+    return lines
+
+
+def _described(adapter: Adapter) -> list[str]:
+    from cogbuild.errors import printable
+
+    spec = adapter.spec
+    lines = [printable(spec.description)] if spec.description else []
+    if spec.needs:
+        lines.append(f"needs {', '.join(spec.needs)}")
+    if spec.python is not None:
+        model = ["the model's own"] if spec.python.with_model else []
+        lines.append(f"python {', '.join([*spec.python.packages, *model]) or 'without packages'}")
+    return lines
+
+
+def _one_line(error: CogbuildError) -> str:
+    return "; ".join(
+        [error.title, *(f"{label} {value}" for label, value in error.rows() if "\n" not in value)]
+    )
+
+
+# -- new ----------------------------------------------------------------------------------------------------------
+
+
+@adapters.command("new")
+@click.argument("name")
+@click.argument("directory", metavar="[DIR]", required=False)
+@click.option(
+    "--lang",
+    type=click.Choice(["python", "sh"]),
+    default="python",
+    help="What the script is written in; default: python.",
+)
+def new(*, name: str, directory: str | None, lang: str) -> None:
+    """Write a working adapter into DIR; default: a directory of its NAME."""
+    from cogbuild.scaffold import new_adapter
+
+    place = Path(directory or name)
+    for path in new_adapter(name, place, lang):
+        click.echo(path)
+    click.echo(
+        f"try it with `cogbuild adapters check {place}`, then name {place} under adapters: in cogbuild.yaml"
+    )
+
+
+# -- check --------------------------------------------------------------------------------------------------------
+
+
+@adapters.command("check")
+@click.argument("directory", metavar="DIR")
+@click.option("--model", metavar="ID", help="Run it on this model; default: a tiny one made for it.")
+@as_json
+@click.pass_obj
+def check(output: Output, *, directory: str, model: str | None, in_json: bool) -> None:
+    """Validate the adapter in DIR, run it twice, and compare what it made.
+
+    Nothing is recorded. Exit code 1 when it breaks the contract or makes different bytes from the same input.
+    """
+    from cogbuild.adapters import load
+    from cogbuild.housekeeping.trial import tiny, trial
+
+    with tiny(os.environ) as (own, tiny_id):
+        project = output.project if model is not None else own
+        needs = load(own, Path(directory)).spec.needs
+        if needs and model is None:
+            _not_run(Path(directory), needs, in_json=in_json)
+            return
+        with trial(project, Path(directory), model or tiny_id, listener=_silent) as tried:
+            runs = [tried.run()]
+            if runs[0].error is None:
+                if any(runs[0].paths):
+                    tried.later()
+                runs.append(tried.run())
+            problems = [item.error for item in runs if item.error is not None]
+            if not problems:
+                problems = tried.differs(*runs)
+            _checked(tried, runs, problems, in_json=in_json)
+    if problems:
+        raise Failure(1)
+
+
+def _silent(_event: Event) -> None:
+    """Nobody watches."""
+
+
+def _not_run(directory: Path, needs: tuple[str, ...], *, in_json: bool) -> None:
+    why = f"not run: it needs {', '.join(needs)}; name a model for which that is made with --model ID"
+    if in_json:
+        print_json(
+            {
+                "adapter": None,
+                "directory": str(directory),
+                "model": None,
+                "runs": [],
+                "problems": [],
+                "note": why,
+            }
+        )
+        return
+    click.echo(f"the declaration in {directory} is right")
+    click.echo(why)
+
+
+def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in_json: bool) -> None:
+    if in_json:
+        print_json(
+            {
+                "adapter": tried.adapter.name,
+                "directory": str(tried.adapter.directory),
+                "model": tried.model,
+                "runs": [_run_row(run) for run in runs],
+                "problems": [item.to_json() for item in problems],
+                "note": None,
+            }
+        )
+        return
+    for run in runs:
+        for line in _run_lines(run):
+            click.echo(line)
+    for item in problems:
+        if runs[-1].log:
+            _show_log(runs[-1].log)
+        click.echo(str(item), err=True)
+    if not problems:
+        again = (
+            "said the same"
+            if runs[0].reason
+            else "made the same bytes"
+            if any(runs[0].paths)
+            else "named the same"
+        )
+        click.echo(f"{tried.adapter.name} keeps the contract: the second run {again}")
+
+
+def _run_row(run: Ran) -> dict[str, Any]:
+    return {
+        "status": run.status,
+        "seconds": run.seconds,
+        "not_applicable": run.reason,
+        "artifacts": [
+            {
+                "name": item.name,
+                "uri": uri,
+                "media_type": item.media_type,
+                "digest": item.digest,
+                "size": item.size,
+            }
+            for item, uri in zip(run.artifacts, run.uris, strict=True)
+        ],
+    }
+
+
+def _run_lines(run: Ran) -> list[str]:
+    from cogbuild.errors import printable
+    from cogbuild.report import amount, span
+
+    if run.reason is not None:
+        return [f"not applicable  {span(run.seconds)}  {printable(run.reason)}"]
+    lines = [f"{run.status}  {span(run.seconds)}"]
+    for item, uri, path in zip(run.artifacts, run.uris, run.paths, strict=True):
+        name = f"{item.name}: " if item.name else ""
+        said = (
+            f"{path.name}  {amount(item.size or 0)}  {(item.digest or '')[:12]}" if path else printable(uri)
+        )
+        lines.append(f"  {name}{said}")
+    return lines
+
+
+def _show_log(log: bytes) -> None:
+    from cogbuild.errors import printable
+
+    for line in log.splitlines():
+        click.echo(f"| {printable(line)}", err=True)
+
+
+# -- test ---------------------------------------------------------------------------------------------------------
+
+
+@adapters.command("test")
+@click.argument("directory", metavar="DIR")
+@click.option("--model", metavar="ID", required=True, help="The model to run it on.")
+@click.option(
+    "--repo", "repos", metavar="USER/NAME", multiple=True, help="Which repo's, where it is in several."
+)
+@as_json
+@click.pass_obj
+def test(output: Output, *, directory: str, model: str, repos: tuple[str, ...], in_json: bool) -> None:
+    """Run the adapter in DIR and its test once on a model and show its log; nothing is recorded.
+
+    Exit code 1 when it fails or its test refuses what it made.
+    """
+    from cogbuild.housekeeping.trial import trial
+
+    with trial(output.project, Path(directory), model, repos=repos, listener=_show) as tried:
+        run = tried.run()
+        if in_json:
+            error = run.error.to_json() if run.error else None
+            print_json({"adapter": tried.adapter.name, "model": tried.model, **_run_row(run), "error": error})
+        else:
+            for line in _run_lines(run):
+                click.echo(line)
+    if run.error is not None:
+        if not in_json:
+            click.echo(str(run.error), err=True)
+        raise Failure(1)
+
+
+def _show(event: Event) -> None:
+    from cogbuild.engine import Line, Note
+    from cogbuild.errors import printable
+
+    if isinstance(event, Line):
+        click.echo(f"| {printable(event.text)}", err=True)
+    elif isinstance(event, Note):
+        click.echo(event.text, err=True)
+
+
+# -- lock ---------------------------------------------------------------------------------------------------------
+
+
+@adapters.command("lock")
+@click.argument("names", metavar="[ADAPTER]...", nargs=-1)
+@click.option("--upgrade", is_flag=True, help="Resolve anew what is resolved, and take newer packages.")
+@click.option("--export", "target", metavar="DIR", help="Write the locks there, as requirements files.")
+@as_json
+@click.pass_obj
+def lock(output: Output, *, names: tuple[str, ...], upgrade: bool, target: str | None, in_json: bool) -> None:
+    """Resolve the Python environments of ADAPTERs, or of all active ones, for all models.
+
+    What is resolved stays as it is without --upgrade. Pairs whose packages moved are built again by the next run.
+    """
+    from cogbuild.adapters import active
+    from cogbuild.housekeeping.locking import export, groups
+    from cogbuild.housekeeping.locking import lock as resolve
+    from cogbuild.library import refresh_links
+
+    project = output.project
+    known = active(project)
+    _refuse_unknown(names, known)
+    refresh_links(project)
+    done = []
+    for group in groups(project, known, names) if project.exists else []:
+        done.append(resolve(project, group, upgrade=upgrade, on_line=None if in_json else _say))
+        if not in_json:
+            _locked(done[-1])
+    files = export(done, Path(target)) if target is not None else []
+    if in_json:
+        print_json({"locks": [_lock_row(item) for item in done], "files": [str(path) for path in files]})
+    else:
+        for path in files:
+            click.echo(f"wrote {path}")
+        if not done:
+            click.echo("no adapter here declares packages for any model")
+    if any(item.error is not None for item in done):
+        raise Failure(max(item.error.exit_code for item in done if item.error is not None))
+
+
+def _refuse_unknown(names: tuple[str, ...], known: dict[str, Adapter]) -> None:
+    import difflib
+
+    from cogbuild.errors.adapters import UnknownAdapter
+
+    for name in names:
+        if name not in known:
+            closest = difflib.get_close_matches(name, known, n=3) or None
+            raise UnknownAdapter(name=name, closest=closest, active=list(known))
+
+
+def _say(line: bytes) -> None:
+    from cogbuild.errors import printable
+
+    click.echo(printable(line), err=True)
+
+
+def _locked(item: Locked) -> None:
+    from cogbuild.housekeeping.locking import packages
+
+    group = item.group
+    head = f"{', '.join(group.adapters)}  {group.pairs} pair{'' if group.pairs == 1 else 's'}"
+    if item.error is not None:
+        click.echo(f"{head}  {item.state}")
+        click.echo(str(item.error), err=True)
+        return
+    assert item.lock is not None
+    click.echo(f"{head}  {item.state}: python {item.lock.python}, {packages(item.lock)} packages")
+    for moved in item.moved:
+        click.echo(f"  {moved.package}  {moved.before or '(absent)'} → {moved.after or '(absent)'}")
+
+
+def _lock_row(item: Locked) -> dict[str, Any]:
+    return {
+        "adapters": item.group.adapters,
+        "pairs": item.group.pairs,
+        "state": item.state,
+        "python": item.lock.python if item.lock else None,
+        "digest": item.lock.digest if item.lock else None,
+        "requirements": list(item.group.wanted.request.requirements) if item.group.wanted else None,
+        "moved": [{"package": row.package, "before": row.before, "after": row.after} for row in item.moved],
+        "error": item.error.to_json() if item.error else None,
+    }
