@@ -102,7 +102,7 @@ def _quiet(results: list[Result]) -> Watcher:
 
 def _as_json(project: Project, run: Run, results: list[Result]) -> dict[str, Any]:
     from cogbuild.report.summary import problems_json, result_json
-    from cogbuild.views import model_of
+    from cogbuild.views.models import model_of
 
     summary = run.summary()
     return {

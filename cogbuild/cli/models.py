@@ -136,7 +136,7 @@ def ls(output: Output, *, repos: tuple[str, ...], in_json: bool) -> None:
 def show(output: Output, *, model: str, repo: str | None, in_json: bool) -> None:
     """Show a model, what it declares and what was made of it."""
     from cogbuild.report.models import model_json, model_lines
-    from cogbuild.views import model_view
+    from cogbuild.views.models import model_view
 
     views = [model_view(output.project, entry) for entry in _entries(output, model, repo)]
     if in_json:

@@ -10,6 +10,7 @@ __all__ = [
     "NoAttempt",
     "NoSuchPair",
     "NothingToSet",
+    "RepoWanted",
     "UnlinkedZip",
 ]
 
@@ -38,6 +39,10 @@ class NoSuchPair(CogbuildError):
     headline = "{model} has no pair with {adapter}"
 
 
+class RepoWanted(CogbuildError):
+    headline = "{model} is in several repos"
+    hint = "choose one with --repo USER/NAME"
+
+
 class NoAttempt(CogbuildError):
     headline = "{pair} has no attempt {number}"
-    hint = "list them with `cogbuild logs {model} {adapter} --list`"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cogbuild.database.pairs import Artifact
     from cogbuild.library import Added
     from cogbuild.report.tables import Page
-    from cogbuild.views import Made, ModelView
+    from cogbuild.views.models import Made, ModelView
 
 __all__ = ["added_json", "added_line", "entry_json", "listing", "model_json", "model_lines", "outcome_json"]
 

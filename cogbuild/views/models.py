@@ -1,13 +1,12 @@
-"""What the views of the command line show, gathered as values: models, the matrix, one pair and its attempts."""
+"""One (repo, model) with what it declares and what was made of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogbuild.adapters import active
+from cogbuild.adapters import survey
 from cogbuild.database import models, pairs
-from cogbuild.errors import CogbuildError
 from cogbuild.library import spec_of
 
 if TYPE_CHECKING:
@@ -47,12 +46,9 @@ def model_of(project: Project, pair: str) -> str:
     return found[0].model if found else prefix
 
 
-def active_names(project: Project) -> set[str] | None:
-    """Return the names of the active adapters; None where one of them can't be read just now."""
-    try:
-        return set(active(project))
-    except CogbuildError:
-        return None
+def active_names(project: Project) -> set[str]:
+    """Return the names of the active adapters, also of those that can't be used just now."""
+    return {item.name for item in survey(project) if item.name is not None}
 
 
 def model_view(project: Project, entry: EntryRow) -> ModelView:
@@ -62,7 +58,7 @@ def model_view(project: Project, entry: EntryRow) -> ModelView:
     made = [
         Made(
             names[aid],
-            known is None or names[aid] in known,
+            names[aid] in known,
             outcome,
             tuple((item, project.uri(item)) for item in outcome.artifacts),
         )

@@ -1,0 +1,163 @@
+"""What ran and what runs: attempts of a pair with their logs, also of processes that are at it now."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cogbuild import library
+from cogbuild.database import models, pairs
+from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
+from cogbuild.errors.adapters import UnknownAdapter
+from cogbuild.errors.models import UnknownModel
+from cogbuild.workspace import is_free
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from cogbuild.database.models import EntryRow
+    from cogbuild.project import Project
+
+__all__ = [
+    "Tried",
+    "adapter_number",
+    "attempts_of",
+    "entries_ever",
+    "is_running",
+    "kept_log",
+    "shown_by_default",
+]
+
+
+_WELL = ("built", "not applicable")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One attempt of a pair, ended or not."""
+
+    number: int  # from 1; 0: it ran for another pair or elsewhere, and its outcome was restored
+    id: str
+    kind: str  # "run" or "test"
+    started: float  # seconds since the epoch
+    seconds: float | None  # None: it runs, or is not known here
+    status: str  # as in the database, or "running"
+    detail: str
+    reasons: str  # JSON
+    log: Path | None  # None: it said nothing
+    work: Path | None = None  # while it runs: the directory of its run
+
+
+def entries_ever(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
+    """Return the entries that a prefix of an ID names; where none is live, those that were.
+
+    Raises ``UnknownModel`` and ``AmbiguousModel``.
+    """
+    try:
+        return library.find(project, prefix, repos)
+    except UnknownModel:
+        short = len(prefix) < library.SHORTEST_PREFIX
+        if short or not prefix.isalnum() or not project.exists:
+            raise
+        found = models.entries(project.con, prefix=prefix.lower(), repos=repos, live=False)
+        if len({entry.model for entry in found}) != 1:
+            raise
+        return found
+
+
+def adapter_number(project: Project, name: str, active: Sequence[str] = ()) -> int | None:
+    """Return the number of an adapter; None where it is active and never had a pair. Raises ``UnknownAdapter``."""
+    aid = pairs.adapter_id(project.con, name)
+    if aid is None and name not in active:
+        import difflib
+
+        known = {*active, *pairs.adapter_names(project.con).values()}
+        raise UnknownAdapter(
+            name=name,
+            closest=difflib.get_close_matches(name, known, n=3) or None,
+            known=sorted(known) or None,
+        )
+    return aid
+
+
+def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[Tried]:
+    """Return the attempts of a pair, the first first; those that run now are the last."""
+    aid = pairs.adapter_id(project.con, adapter)
+    ended = pairs.attempts(project.con, entry.eid, aid) if aid is not None else []
+    tried = [
+        Tried(
+            number,
+            item.id,
+            item.kind,
+            item.started,
+            item.seconds,
+            item.status,
+            item.detail,
+            item.reasons,
+            _log(project, item.id),
+        )
+        for number, item in enumerate(ended, 1)
+    ]
+    known = {item.id for item in ended}
+    running = [item for item in _running(project, entry.eid, adapter) if item.id not in known]
+    return tried + [
+        Tried(len(tried) + at, *_fields(item))
+        for at, item in enumerate(sorted(running, key=lambda i: i.id), 1)
+    ]
+
+
+def _fields(item: Tried) -> tuple[str, str, float, None, str, str, str, Path | None, Path | None]:
+    return item.id, item.kind, item.started, None, item.status, item.detail, item.reasons, item.log, item.work
+
+
+def _running(project: Project, eid: int, adapter: str) -> list[Tried]:
+    found = []
+    for run in sorted((project.data / "work").glob(f"*/{RUN_PREFIX}*")):
+        try:
+            note = json.loads((run / NOTE_FILE).read_text())
+        except (OSError, ValueError):
+            continue  # it has just ended, or is only being made
+        if (note["eid"], note["adapter"]) != (eid, adapter) or is_free(run.parent):
+            continue
+        name = run.name.removeprefix(RUN_PREFIX)
+        log = _log(project, name)
+        found.append(
+            Tried(0, name, note["kind"], note["started"], None, "running", "", note["reasons"], log, run)
+        )
+    return found
+
+
+def _log(project: Project, attempt: str) -> Path | None:
+    path = project.log(attempt)
+    return path if os.path.exists(path) else None
+
+
+def is_running(project: Project, tried: Tried) -> bool:
+    """Whether an attempt that ran when it was looked up still does."""
+    if tried.work is None or pairs.attempt(project.con, tried.id) is not None:
+        return False
+    return tried.work.is_dir() and not is_free(tried.work.parent)
+
+
+def shown_by_default(project: Project, entry: EntryRow, adapter: str, tried: list[Tried]) -> Tried | None:
+    """Return the attempt that tells how the pair stands: one that runs or came to nothing, else that of the outcome."""
+    aid = pairs.adapter_id(project.con, adapter)
+    outcome = pairs.outcome(project.con, entry.eid, aid) if aid is not None else None
+    last = tried[-1] if tried else None
+    if outcome is None or not outcome.attempt or (last is not None and last.status not in _WELL):
+        return last
+    made = next((item for item in tried if item.id == outcome.attempt), None)
+    if made is not None:
+        return made
+    return Tried(0, outcome.attempt, "run", outcome.made, None, outcome.how, "", outcome.reasons, None)
+
+
+def kept_log(project: Project, entry: EntryRow, adapter: str, attempt: str) -> str | None:
+    """Return the log that the cache keeps of the attempt that made the pair's outcome."""
+    aid = pairs.adapter_id(project.con, adapter)
+    outcome = pairs.outcome(project.con, entry.eid, aid) if aid is not None else None
+    record = project.cache.get(outcome.key) if outcome is not None and outcome.attempt == attempt else None
+    return record.log if record is not None and record.attempt == attempt else None
