@@ -129,12 +129,19 @@ class Database:
         try:
             try:
                 con = self._connect("rwc")
-                self._prepare(con)
-            except sqlite3.OperationalError:
-                # A directory that can't be written still answers questions.
-                if not self.path.exists() or os.access(self.path.parent, os.W_OK):
+                try:
+                    self._prepare(con)
+                except BaseException:
+                    con.close()
                     raise
-                con = self._read_only()
+            except sqlite3.OperationalError as trouble:
+                # A directory that can't be written still answers questions, and so does a full disk.
+                if self.path.exists() and any(word in str(trouble) for word in ("full", "disk I/O")):
+                    con = self._without_index()
+                elif not self.path.exists() or os.access(self.path.parent, os.W_OK):
+                    raise
+                else:
+                    con = self._read_only()
         except sqlite3.Error as trouble:
             raise self._worded(trouble) from trouble
         return con
@@ -147,6 +154,17 @@ class Database:
             uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
         )
         con.execute("PRAGMA foreign_keys=OFF")
+        return con
+
+    def _without_index(self) -> sqlite3.Connection:
+        """Open where the disk has no room for the log's index: it is kept in our memory, and nobody else gets in.
+
+        Whoever had the database open already would have made the index.
+        """
+        con = self._connect("rw")
+        con.execute("PRAGMA locking_mode=EXCLUSIVE")
+        con.execute("PRAGMA synchronous=FULL")
+        self._check_format(con)
         return con
 
     def _read_only(self) -> sqlite3.Connection:
