@@ -13,6 +13,7 @@ from cogbuild.adapters import survey
 from cogbuild.database import pairs
 from cogbuild.database.schema import FORMAT as DATABASE_FORMAT
 from cogbuild.errors import CogbuildError
+from cogbuild.errors.state import ReadOnlyData
 
 if TYPE_CHECKING:
     from cogbuild.process import Protection
@@ -61,7 +62,8 @@ def machine(project: Project | None) -> Machine:
     if project is not None:
         _look_at_directory(found, project)
         _look_at_state(found, project)
-        _look_at_adapters(found, project)
+        if found.database is not None or not project.exists:
+            _look_at_adapters(found, project)
     return found
 
 
@@ -100,8 +102,6 @@ def _look_at_state(found: Machine, project: Project) -> None:
     if not project.exists:
         return
     if not found.writable:
-        from cogbuild.errors.state import ReadOnlyData
-
         found.troubles.append(ReadOnlyData(path=project.data, reason="this user may not write there"))
     try:
         found.models = pairs.count_live(project.con)
