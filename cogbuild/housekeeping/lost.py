@@ -148,6 +148,9 @@ def set_aside(project: Project, artifact: Artifact) -> Path | None:
     place = project.objects.artifact(artifact.digest or "", artifact_file(artifact)).parent
     if not os.path.lexists(place):
         return None
+    with contextlib.suppress(OSError):
+        os.rmdir(place)  # nothing is left in it
+        return None
     with disk_errors(project.data):
         aside = project.data / "aside"
         aside.mkdir(exist_ok=True)
