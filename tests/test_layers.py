@@ -43,6 +43,7 @@ SAME_FLOOR = {
     ("objects", "fingerprint"),  # objects hold the contents of trees
     ("cache", "database"),  # a record holds artifacts
     ("archive", "fingerprint"),
+    ("report", "views"),  # reports word what views gather
 }
 TOP = {"__init__", "__main__"}
 

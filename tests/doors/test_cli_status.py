@@ -98,8 +98,8 @@ def test_a_narrow_terminal_gets_numbers_then_blocks(
         "model         repo                   1  2\n"
         "ID            somebody/with-a-long…  n  n\n"
         "\n"
-        "model         repo                       3\n"
-        "ID            somebody/with-a-long-name  n\n"
+        "model         repo                      3\n"
+        "ID            somebody/with-a-long-na…  n\n"
         "n 3 never built\n"
         "1 model\n"
     )
