@@ -68,12 +68,12 @@ def sync_directory(path: Path) -> None:
 
 
 class Objects:
-    """The stores of bytes below one data directory."""
+    """The stores of bytes below one data directory; published artifacts may lie elsewhere."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, artifacts: Path | None = None) -> None:
         self.root = data / "objects"
         self.models = data / "models"
-        self.artifacts = data / "artifacts"
+        self.artifacts = artifacts or data / "artifacts"
 
     # -- objects --------------------------------------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ class Project:
         self.root = self.data.parent
         self.environ = dict(os.environ if environ is None else environ)
         self.database = Database(self.data / "cog.db")
-        self.objects = Objects(self.data)
         self.cache = Cache(self.data / "cache")
 
     @classmethod
@@ -54,6 +53,16 @@ class Project:
             if (directory / DATA_DIRECTORY).is_dir() or settings_file(directory) is not None:
                 return cls(directory / DATA_DIRECTORY)
         raise NoDataDirectory(directory=here)
+
+    @cached_property
+    def objects(self) -> Objects:
+        """The stores of bytes; published artifacts lie where ``artifact_store`` says."""
+        store = self.settings.artifact_store
+        if store is None:
+            return Objects(self.data)
+        from urllib.parse import unquote, urlsplit
+
+        return Objects(self.data, self.root / unquote(urlsplit(store).path))
 
     @cached_property
     def settings(self) -> Settings:

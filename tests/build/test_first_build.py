@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
+import pytest
 from conftest import Sandbox
 
 from cogbuild.engine import Status
@@ -117,3 +118,15 @@ def test_forty_hex_digits_whatever_the_order_and_times(box: Sandbox) -> None:
     assert len(first.model) == 40
     assert first.model == second.model == third.model
     assert not third.new
+
+
+@pytest.mark.parametrize("named", ["file:{root}/store", "file://{root}/store", "file:store"])
+def test_an_artifact_store_elsewhere(box: Sandbox, named: str) -> None:
+    """With ``artifact_store: file:…`` published files lie there, absolute or beside the settings file."""
+    box.configure(artifact_store=named.format(root=box.root / "site"))
+    box.adapter("one")
+    box.add("a")
+    run = box.adapt()
+    assert box.artifact(run, "a one").is_relative_to(box.root / "site" / "store")
+    assert not (box.data / "artifacts").exists()
+    assert box.adapt().results == {}
