@@ -28,7 +28,13 @@ def audit(project: Project) -> list[Finding]:
 
     Meant for a time when nothing runs: what a running build has under way shows as left over.
     """
-    return [*_models(project), *_outcomes(project), *_records(project), *_attempts(project), *_leftovers(project)]
+    return [
+        *_models(project),
+        *_outcomes(project),
+        *_records(project),
+        *_attempts(project),
+        *_leftovers(project),
+    ]
 
 
 def _models(project: Project) -> Iterator[Finding]:
@@ -53,7 +59,9 @@ def _outcomes(project: Project) -> Iterator[Finding]:
         for row in manifest.rows:
             part = models.part(project.con, row.value) if row.part else None
             if row.part and (part is None or part_digest(*part) != row.value):
-                yield Finding(project.data / "cog.db", f"the part {row.label} of {pair} is missing or damaged")
+                yield Finding(
+                    project.data / "cog.db", f"the part {row.label} of {pair} is missing or damaged"
+                )
         for item in outcome.artifacts:
             if item.published and outcome.lost is None:
                 at = project.objects.artifact(item.digest or "", artifact_file(item))
@@ -79,7 +87,11 @@ def _attempts(project: Project) -> Iterator[Finding]:
 
 def _leftovers(project: Project) -> Iterator[Finding]:
     for store in (project.objects.root, project.objects.models, project.objects.artifacts):
-        for place in (store, *_listed(store), *(inner for outer in _listed(store) for inner in _listed(outer))):
+        for place in (
+            store,
+            *_listed(store),
+            *(inner for outer in _listed(store) for inner in _listed(outer)),
+        ):
             if _TEMPORARY.search(place.name):
                 yield Finding(place, "left over from something that did not end")
     for place in _listed(project.data / "work"):

@@ -102,7 +102,7 @@ def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str
         extract(path, inside, limit=project.settings.zip_limit)
         if not (inside / MODEL_FILE).is_file():
             raise NoModelFile(path=path, found=_only_directory(inside))
-        return _store(project, inside, repo or repo_for(path), cpu_image)
+        return _store(project, inside, repo or repo_for(path), cpu_image, shown=path)
 
 
 def _only_directory(inside: Path) -> str | None:
@@ -112,30 +112,34 @@ def _only_directory(inside: Path) -> str | None:
     return None
 
 
-def _store(project: Project, directory: Path, repo: str, cpu_image: str | None) -> Added:
+def _store(
+    project: Project, directory: Path, repo: str, cpu_image: str | None, *, shown: Path | None = None
+) -> Added:
     tree = read_tree(directory).tree
-    spec, wishes = declared(directory, tree)
-    with using(project.data):  # until the database speaks of them, only this keeps `gc` from taking the objects
+    spec, wishes = declared(directory, tree, shown=shown)
+    # Until the database speaks of them, only this keeps `gc` from taking the objects.
+    with using(project.data):
         project.objects.add_tree(directory, tree)
         return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
 
 
-def declared(directory: Path, tree: Tree) -> tuple[ModelSpec, Wishes]:
-    """Return what the model in *directory* declares, checked against its files."""
+def declared(directory: Path, tree: Tree, *, shown: Path | None = None) -> tuple[ModelSpec, Wishes]:
+    """Return what the model in *directory* declares, checked against its files; errors name it *shown*."""
+    named = shown or directory
     from cogbuild.spec.model import check_reference, parse_model, parse_wishes
 
     if (entry := tree.get(MODEL_FILE)) is None or entry.kind not in "fx":
-        raise NoModelFile(path=directory)
+        raise NoModelFile(path=named)
 
     def read(path: str) -> bytes | None:
         inside = tree.get(os.path.normpath(path))
         return (directory / inside.path).read_bytes() if inside is not None and inside.kind in "fx" else None
 
-    spec = parse_model((directory / MODEL_FILE).read_bytes(), directory / MODEL_FILE, read)
-    check_reference(spec, read(spec.file), directory / MODEL_FILE)
+    spec = parse_model((directory / MODEL_FILE).read_bytes(), named / MODEL_FILE, read)
+    check_reference(spec, read(spec.file), named / MODEL_FILE)
     wishes = Wishes()
     if (at := directory / WISHES_FILE).is_file():
-        wishes = parse_wishes(at.read_bytes(), at)
+        wishes = parse_wishes(at.read_bytes(), named / WISHES_FILE)
     return spec, wishes
 
 

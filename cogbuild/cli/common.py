@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Failure", "Output", "adapter_dirs", "as_json", "one_entry", "tell"]
 
 
-class Failure(Exception):  # noqa: N818 - ends a command whose result has been told
+class Failure(Exception):
     """The command has said what is wrong; only the exit code is left."""
 
     def __init__(self, exit_code: int) -> None:
