@@ -138,6 +138,9 @@ class Cache:
         try:
             return action(self._open())
         except sqlite3.DatabaseError as trouble:
+            if "decode" in str(trouble):  # one row's text is none: that row is damaged, not the cache
+                self.troubles.append("a row of the cache can't be read and was passed over")
+                return None
             if isinstance(trouble, sqlite3.OperationalError) and "malformed" not in str(trouble):
                 self._unusable = True  # read-only or full: this run goes on without
                 self.troubles.append(f"the cache can't be used: {trouble}")
