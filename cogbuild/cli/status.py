@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "status"]
 
-_PAGE = 20  # models where the terminal's height does not say
-_AROUND = 6  # lines of a page that are no models: head, key, legend, place and the prompt
-
 
 @click.command()
 @click.option("--repo", "repos", metavar="USER/NAME", multiple=True, help="Only models of this repo.")
@@ -72,11 +69,12 @@ def _page(  # noqa: PLR0917 - what one command was given
     on: Page,
     number: int,
 ) -> Matrix:
+    from cogbuild.report.matrix import models_a_page
     from cogbuild.views.matrix import matrix
 
     if number == 0:
         return matrix(project, adapters, repos=repos, names=names, orphans=True)
-    limit = max(5, on.height - _AROUND) if on.height else _PAGE
+    limit = models_a_page(names or list(adapters), on)
     return matrix(project, adapters, repos=repos, names=names, start=(number - 1) * limit, limit=limit)
 
 

@@ -71,13 +71,9 @@ class Live:
         with self._guard:
             self._hear(event)
         console = self._drawn()
-        if isinstance(event, Result):
-            for number, line in enumerate(result_lines(event)):
-                style = _STYLES[event.status] if number == 0 else None
-                console.print(
-                    _text(line, style, len(str(event.status))),
-                    soft_wrap=True,
-                )
+        if isinstance(event, Result) and (lines := result_lines(event)):
+            text = _text("\n".join(lines), _STYLES.get(event.status), len(str(event.status)))
+            console.print(text, soft_wrap=True)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Started):

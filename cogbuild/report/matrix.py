@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cogbuild.report.tables import Page
     from cogbuild.views.matrix import Matrix, Pair
 
-__all__ = ["matrix_json", "matrix_lines"]
+__all__ = ["matrix_json", "matrix_lines", "models_a_page"]
 
 #: State → (mark, style). The mark alone tells; colour helps.
 _MARKS = {
@@ -32,6 +32,21 @@ _SHORT = {" min": "m", " s": "s", " h": "h", " d": "d"}
 _GAP = 2
 _ID = 12
 _REPO = 20  # columns that the repo keeps before the adapters' names give way
+_CELL = 6  # columns of a usual cell, "+ 120d"
+_PAGE = 20  # models where there is no terminal
+_FEWEST = 5
+_AROUND = 6  # lines of a page that are no models: key, head, legend, place and the prompt
+
+
+def models_a_page(adapters: Sequence[str], on: Page) -> int:
+    """Return how many models fit the terminal's height, before any of them is looked at."""
+    if on.height is None or on.width is None:
+        return _PAGE
+    room = on.width - _ID - _GAP - _REPO
+    tables = 1
+    if sum(_GAP + max(len(name), _CELL) for name in adapters) > room:
+        tables = -(-len(adapters) // max(1, room // (_GAP + _CELL)))
+    return max(_FEWEST, (on.height - _AROUND - 2 * (tables - 1)) // tables)
 
 
 def matrix_lines(matrix: Matrix, on: Page) -> Iterator[str]:
