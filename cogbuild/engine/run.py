@@ -106,6 +106,12 @@ class Engine:
         if judged.verdict.settled:
             self._recorder.settled(judged)
             return self._fresh(judged)
+        gone = [item.adapter for item in judged.needs if self.judge.note_if_gone(judged.entry, item.adapter)]
+        if gone:
+            self._recorder.blocked(judged)
+            return Result(
+                judged.name, Status.BLOCKED, reason=f"needs {', '.join(gone)}, whose artifact is gone"
+            )
         if kind is Kind.NOT_APPLICABLE:
             reason = "; ".join(item.text for item in judged.verdict.reasons)
             self._recorder.made(judged, attempts=[], artifacts=(), reason=reason, log_tail=b"")

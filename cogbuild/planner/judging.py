@@ -219,14 +219,7 @@ class Judge:
         record = self.project.cache.get(key)
         if record is None or pairs.any_lost(self.project.con, record.artifacts):
             return None
-        store = self.project.objects
-        for item in record.artifacts:
-            if (
-                item.published
-                and store.artifact_state(item.digest or "", artifact_file(item), item.size or 0) is not None
-            ):
-                return None
-        return record
+        return None if any(self._gone(item) for item in record.artifacts) else record
 
     # -- needs ----------------------------------------------------------------------------------------------------
 
@@ -255,6 +248,29 @@ class Judge:
             return Need(name, NeedState.PLANNED), None
         state = NeedState.NOT_APPLICABLE if kind is Kind.NOT_APPLICABLE else NeedState.DONE
         return Need(name, state, outcome.reason or ""), Needed(name, outcome.identity, outcome.artifacts)
+
+    def note_if_gone(self, entry: EntryRow, name: str) -> bool:
+        """Whether what cogbuild published for the pair is not there any more; then that is written down.
+
+        Asked when another pair needs the artifact: only then is it looked for, with one ``lstat`` each.
+        """
+        aid = self.aid(name)
+        outcome = pairs.outcome(self.project.con, entry.eid, aid) if aid is not None else None
+        if aid is None or outcome is None or outcome.lost is not None:
+            return outcome is not None and outcome.lost is not None
+        wrong = next((state for item in outcome.artifacts if (state := self._gone(item))), None)
+        if wrong is None:
+            return False
+        self.project.database.write(
+            lambda con: pairs.mark_lost(con, entry.eid, aid, wrong, outcome.artifacts)
+        )
+        return True
+
+    def _gone(self, item: Artifact) -> str | None:
+        if not item.published:
+            return None
+        store = self.project.objects
+        return store.artifact_state(item.digest or "", artifact_file(item), item.size or 0)
 
     # -- parts ----------------------------------------------------------------------------------------------------
 

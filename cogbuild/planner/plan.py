@@ -49,7 +49,9 @@ class Plan:
     def most(self) -> int:
         """No more pairs than this have to run."""
         every = len(self.eids)
-        return sum(every if chosen is None else len(chosen) for chosen in self.candidates.values()) or self.pairs
+        return (
+            sum(every if chosen is None else len(chosen) for chosen in self.candidates.values()) or self.pairs
+        )
 
     def chunks(self) -> Iterator[list[Judged]]:
         """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""
@@ -68,9 +70,7 @@ class Plan:
         fresh: dict[int, list[int]] = {}
         for entry in models.entries(project.con, eids=eids):
             wanted = self.judge.wanted(entry)
-            for name, chosen in self.candidates.items():
-                if chosen is not None and entry.eid not in chosen:
-                    continue
+            for name in self._chosen(entry, wanted):
                 judged = self.judge.look(entry, name) if name in wanted else None
                 if judged is not None and not judged.verdict.settled:
                     todo.append(judged)
@@ -79,6 +79,19 @@ class Plan:
         if self.record and fresh:
             project.database.write(lambda con: _settle(con, fresh))
         return todo
+
+    def _chosen(self, entry: EntryRow, wanted: list[str]) -> list[str]:
+        """Return the adapters to judge for the entry, and those that they need whose artifacts turn out to be gone."""
+        chosen = [name for name, eids in self.candidates.items() if eids is None or entry.eid in eids]
+        if not self.record:
+            return chosen
+        gone = [
+            needed
+            for name in chosen
+            for needed in self.judge.adapters[name].needs
+            if needed in wanted and self.judge.note_if_gone(entry, needed)
+        ]
+        return [name for name in self.judge.adapters if name in chosen or name in gone] if gone else chosen
 
 
 class Planner:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from conftest import Sandbox
 
+from cogbuild.adapters import active
 from cogbuild.engine import Status
+from cogbuild.planner import Planner
+from cogbuild.tasks.running import Run
 
 PRODUCER = (
     'printf %s "$COG_PARAM_SALT" >/dev/null; echo fixed > "$COG_OUTPUT_DIR/p"; echo "$COG_OUTPUT_DIR/p"'
@@ -114,3 +117,31 @@ def test_two_jobs_build_a_chain_in_order(box: Sandbox) -> None:
     for name in "abc":
         assert run.ran.index(f"{name} low") < run.ran.index(f"{name} upper")
     assert run.exit_code == 0
+
+
+def test_a_needed_artifact_that_is_gone_is_built_again_first(box: Sandbox) -> None:
+    """Deleted behind our back, found when it is needed: it is made anew, and then what needs it."""
+    chain(box)
+    box.add("a")
+    run = box.adapt()
+    box.artifact(run, "a low").unlink()
+    box.adapter("upper", box.counting("upper", CONSUMER), needs=["low"], epoch=2)
+    again = box.adapt()
+    assert again.ran == ["a low", "a upper"]
+    assert again.exit_code == 0
+
+
+def test_a_needed_artifact_that_goes_after_planning_blocks_by_name(box: Sandbox) -> None:
+    """It went between plan and run: the pair above is blocked with the reason, and the next run mends both."""
+    chain(box)
+    box.add("a")
+    run = box.adapt()
+    box.adapter("upper", box.counting("upper", CONSUMER), needs=["low"], epoch=2)
+    with box.project() as project:
+        plan = Planner(project, active(project)).plan()
+        (judged,) = list(plan)
+        box.artifact(run, "a low").unlink()
+        with Run(project, plan, jobs=1, watcher=lambda _event: None) as late:
+            result = late.engine.run(judged.entry, "upper")
+    assert (result.status, result.reason) == (Status.BLOCKED, "needs low, whose artifact is gone")
+    assert box.adapt().ran == ["a low", "a upper"]
