@@ -457,8 +457,16 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
             super().execute_task(task)
 
     def skip_uptodate(self, task: Task) -> None:
-        """Tell of a task that has nothing to do, unless the user asked for no pair by name."""
+        """Tell of a task that has nothing to do."""
         super().skip_uptodate(task)
+        if _is_pair(task) and self.run is not None:
+            self.run.passed_over(fresh=True)
+
+    def skip_ignore(self, task: Task) -> None:
+        """Tell of a task that the user has ignored."""
+        super().skip_ignore(task)
+        if _is_pair(task) and self.run is not None:
+            self.run.passed_over(fresh=False)
 
     def add_failure(self, task: Task, fail: Any) -> None:
         """Tell of a failure; a pair that was never run is blocked, and we know by what."""

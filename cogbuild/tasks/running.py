@@ -37,6 +37,7 @@ class Run:
         #: Pairs that were handed to doit, and pairs of batches that were never looked at because the run broke off.
         self.expected = 0
         self.unseen = 0
+        self.ignored = 0
         self._watcher = watcher
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
         self.engine = Engine(project, plan.judge, jobs=max(1, min(jobs, plan.most)), listener=self._hear)
@@ -54,6 +55,12 @@ class Run:
         self.expected += pairs
         if isinstance(self._watcher, Watcher):
             self._watcher.expect(pairs)
+
+    def passed_over(self, *, fresh: bool) -> None:
+        """Hear that doit passed a pair over: it is fresh, or the user has it ignored."""
+        self.expected -= 1
+        if not fresh:
+            self.ignored += 1
 
     def pair(self, eid: int, adapter: str) -> Result | None:
         """Bring one pair up to date; None where the run can't go on."""
@@ -74,7 +81,7 @@ class Run:
     def summary(self) -> Summary:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
         counts = Counter(self.results)
-        fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen
+        fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen - self.ignored
         counts[Status.CANCELLED] += max(0, self.expected - counts.total()) + self.unseen
         counts[Status.FRESH] += max(0, fresh)
         return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems))
