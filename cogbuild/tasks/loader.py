@@ -119,8 +119,10 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         jobs = int(self.params.get("num_process") or 0)
         keeper = PairState(planner.judge, cmd.dep_manager)
         cmd.dep_manager = keeper
-        # On a terminal the display is ours alone only where no task of the user's own and no other reporter writes.
+        # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
+        # reporter, nothing that is passed over.
         alone = self.params.get("reporter") is Reporter and all(name in mine for name in asked or own)
+        alone = alone and not any(judged.verdict.settled for judged in todo)
         shown = watcher(sys.stdout, sys.stderr, alone=alone)
         run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
         Reporter.run = run

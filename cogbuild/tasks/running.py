@@ -40,8 +40,15 @@ class Run:
         self.ignored = 0
         self._watcher = watcher
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
-        self.engine = Engine(project, plan.judge, jobs=max(1, min(jobs, plan.most)), listener=self._hear)
+        self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, made for the first pair that has to run."""
+        from cogbuild.engine.run import Engine
+
+        return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Result):
