@@ -279,6 +279,12 @@ class Period(click.ParamType[float]):
 )
 @click.option("--logs-older-than", type=Period(), metavar="TIME", help="Take older logs too; default: none.")
 @click.option("--keep-environments", is_flag=True, help="Leave the Python environments alone.")
+@click.option(
+    "--artifact-store",
+    "store",
+    is_flag=True,
+    help="Collect in an `artifact_store:` elsewhere too; only where no other data directory uses it.",
+)
 @click.option("--wait", is_flag=True, help="Wait until no build runs, and keep others from starting.")
 @as_json
 @click.pass_obj
@@ -289,6 +295,7 @@ def gc(
     older_than: float,
     logs_older_than: float | None,
     keep_environments: bool,
+    store: bool,
     wait: bool,
     in_json: bool,
 ) -> None:
@@ -304,6 +311,7 @@ def gc(
         older_than=older_than,
         logs_older_than=logs_older_than,
         environments=not keep_environments,
+        store_elsewhere=store,
         wait=wait,
     )
     if in_json:
@@ -316,6 +324,7 @@ def _collection(done: Collection) -> dict[str, Any]:
     return {
         "dry_run": done.dry,
         "complete": done.whole,
+        "artifact_store_left": done.store_left,
         "bytes": done.size,
         "kinds": {kind: {"count": done.counts[kind], "bytes": done.sizes[kind]} for kind in done.counts},
         "items": [{"kind": item.kind, "name": item.name, "bytes": item.size} for item in done.items],
@@ -337,6 +346,12 @@ def _tell(done: Collection) -> None:
     for line in table(columns, sums, where) if sums else []:
         click.echo(line)
     click.echo(f"{amount(done.size)} {'would go' if done.dry else 'collected'}")
+    if done.store_left is not None:
+        click.echo(
+            f"artifacts in {done.store_left} were left alone: another data directory may use them; "
+            "--artifact-store takes those that this one does not need",
+            err=True,
+        )
     if not done.whole:
         click.echo(
             "a build runs: what it could use was left alone; collect again when it has ended", err=True

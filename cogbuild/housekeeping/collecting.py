@@ -52,6 +52,7 @@ class Collection:
 
     dry: bool
     whole: bool  # False: something used the stores, so only what it can't use was looked at
+    store_left: str | None = None  # an artifact store elsewhere, which was left alone
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     sizes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     items: list[Item] = field(default_factory=list)  # of a dry run
@@ -67,6 +68,7 @@ class _Rules:
     before: float  # records and such that are older go
     logs_before: float | None
     environments: bool
+    store: bool  # artifacts are collected
 
 
 def collect(
@@ -76,17 +78,20 @@ def collect(
     older_than: float = OLD,
     logs_older_than: float | None = None,
     environments: bool = True,
+    store_elsewhere: bool = False,
     wait: bool = False,
 ) -> Collection:
     """Take what no outcome, pin, kept record, model or lock needs; *dry* only lists it.
 
-    While builds run or models are added, only what these can't use is taken, unless *wait* waits for their end.
+    An artifact store that the settings put elsewhere may serve other data directories too, of which nothing is known
+    here: it is left alone unless *store_elsewhere* says that it is ours alone. While builds run or models are added, only what these can't use is taken, unless *wait* waits for their end.
     """
     now = time.time()
     logs_before = now - logs_older_than if logs_older_than is not None else None
-    rules = _Rules(now - older_than, logs_before, environments)
+    elsewhere = project.objects.artifacts != project.data / "artifacts"
+    rules = _Rules(now - older_than, logs_before, environments, store_elsewhere or not elsewhere)
     with alone(project.data, wait=wait) as mine:
-        done = Collection(dry, mine)
+        done = Collection(dry, mine, None if rules.store else str(project.objects.artifacts))
         steps = _everything(project, rules, dry=dry) if mine else _what_nobody_uses(project, rules)
         for item in steps:
             done.counts[item.kind] += item.count
@@ -112,7 +117,8 @@ def _everything(project: Project, rules: _Rules, *, dry: bool) -> Iterator[Item]
         project.database.close()
         found = roots(project, before=rules.before)
     yield from _sealed(project, found.sealed)
-    yield from _artifacts(project, found.artifacts)
+    if rules.store:
+        yield from _artifacts(project, found.artifacts)
     yield from _objects(project, found.objects)
     if rules.environments:
         yield from _environments(project, found.environments)
@@ -137,7 +143,7 @@ _IN_THE_MAKING = re.compile(r"^\.(making|removing)-")
 def _leftovers(project: Project, rules: _Rules) -> Iterator[Item]:
     """Yield what processes that died left; nobody else is at work, so no temporary name is anybody's."""
     yield from _workspaces(project)
-    for place in _places(project):
+    for place in _places(project, rules):
         for path in _listed(place):
             if _TEMPORARY.match(path.name):
                 yield _file_item("leftovers", path)
@@ -150,15 +156,14 @@ def _leftovers(project: Project, rules: _Rules) -> Iterator[Item]:
                 yield _file_item("leftovers", path)
 
 
-def _places(project: Project) -> Iterator[Path]:
-    yield project.data
+def _places(project: Project, rules: _Rules) -> Iterator[Path]:
+    """Yield the directories in which bytes get their names."""
     store = project.objects
-    for root in (store.root, store.models, store.artifacts):
-        yield root
-        if root != store.models:
-            yield from _listed(root)
-    for outer in _listed(store.artifacts):
-        yield from _listed(outer)
+    yield from (project.data, store.models, store.root, *_listed(store.root))
+    if rules.store:
+        yield store.artifacts
+        for outer in _listed(store.artifacts):
+            yield from (outer, *_listed(outer))
 
 
 def _workspaces(project: Project) -> Iterator[Item]:

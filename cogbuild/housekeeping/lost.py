@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -156,7 +157,7 @@ def set_aside(project: Project, artifact: Artifact) -> Path | None:
         aside.mkdir(exist_ok=True)
         target = aside / f"{(artifact.digest or '')[:12]}-{secrets.token_hex(3)}"
         with contextlib.suppress(FileNotFoundError):
-            os.rename(place, target)
+            shutil.move(place, target)  # the store may be another file system
             os.utime(target)  # `gc` counts its age from here
             return target
     return None

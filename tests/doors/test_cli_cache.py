@@ -254,6 +254,7 @@ def test_a_collection_as_json(box: Sandbox, cogbuild: Door) -> None:
     assert found == {
         "dry_run": True,
         "complete": True,
+        "artifact_store_left": None,
         "bytes": 3,
         "kinds": {
             "leftovers": {"count": 1, "bytes": 3},
@@ -282,6 +283,25 @@ def test_a_collection_beside_a_build_says_what_it_left(box: Sandbox, cogbuild: D
         "a build runs: what it could use was left alone; collect again when it has ended\n",
         0,
     )
+
+
+def test_an_artifact_store_elsewhere_is_left_alone_unless_it_is_ours(box: Sandbox, cogbuild: Door) -> None:
+    """Another data directory may use the same store, and nothing here knows of it."""
+    store = box.root / "store"
+    box.configure(artifact_store=f"file:{store}")
+    box.adapter("one")
+    box.add("a")
+    box.adapt()
+    remove(box)
+    said = cogbuild("cache", "gc", "--older-than", "0s")
+    assert said.err == (
+        f"artifacts in {store} were left alone: another data directory may use them; "
+        "--artifact-store takes those that this one does not need\n"
+    )
+    assert [path.name for path in store.rglob("made.txt")] == ["made.txt"]
+    said = cogbuild("cache", "gc", "--artifact-store")
+    assert (said.err, said.out.splitlines()[-1]) == ("", "5 B collected")
+    assert list(store.rglob("made.txt")) == []
 
 
 @pytest.mark.parametrize("text", ["30", "x", "-1d", "1y"])
