@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -329,6 +328,8 @@ def _interpreter(project: Project, spec: AdapterSpec, script: Path) -> str:
     program = _program(words)
     if spec.python is not None and os.path.basename(program).startswith("python") and "/" not in program:
         return "python of its environment"
+    import shutil
+
     found = shutil.which(program, path=project.environ.get("PATH", os.defpath))
     if found is None:
         raise ScriptHasNoInterpreter(adapter=spec.name, script=script, interpreter=program or "none")

@@ -71,7 +71,7 @@ def _outcomes(project: Project) -> Iterator[Finding]:
 
 
 def _records(project: Project) -> Iterator[Finding]:
-    for key in project.cache.keys():
+    for key in project.cache.keys():  # noqa: SIM118 - not a mapping
         data = project.cache.raw(key)
         record = Record.decode(data, key) if data is not None else None
         if record is None or Manifest.decode(record.manifest).key != key:

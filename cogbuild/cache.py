@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
+import os
 import sqlite3
 import zlib
 from dataclasses import asdict, dataclass
@@ -181,7 +181,7 @@ class Cache:
 
     def _set_aside(self, why: str) -> None:
         self.close()
-        aside = self.root / f"aside-{secrets.token_hex(4)}"
+        aside = self.root / f"aside-{os.urandom(4).hex()}"
         self.directory.rename(aside)
         self.troubles.append(
             f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +86,8 @@ def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str
         return _store(project, path, repo or repo_for(path), cpu_image)
     if not path.is_file():
         raise NotAModelPath(path=path)
+    import tempfile
+
     from cogbuild.archive import extract
 
     with (
@@ -292,13 +291,20 @@ def _declared_links(project: Project) -> dict[str, str]:
         if not all(_importable(module) for module in source.requires):
             continue
         pattern = os.path.join(project.root, source.path)
-        found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-        for path in found:
-            if glob.has_magic(pattern) and not os.path.isfile(os.path.join(path, MODEL_FILE)):
+        for path in _matching(pattern):
+            if path != pattern and not os.path.isfile(os.path.join(path, MODEL_FILE)):
                 continue
             real = os.path.realpath(path)
             wanted.setdefault(real, source.repo or repo_for(Path(real)))
     return wanted
+
+
+def _matching(pattern: str) -> list[str]:
+    if not any(mark in pattern for mark in "*?["):
+        return [pattern]
+    import glob
+
+    return sorted(glob.glob(pattern))
 
 
 def _importable(module: str) -> bool:
@@ -365,6 +371,8 @@ def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Find
     if sealed:
         objects.unseal(tree.model_id)
     stored = objects.check_objects(tree, deep=deep)
+    import shutil
+
     for finding in stored:
         with contextlib.suppress(OSError):
             aside = project.data / "aside"

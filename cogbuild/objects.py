@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import shutil
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -108,7 +106,7 @@ class Objects:
     def _add(self, source: Path, entry: Entry) -> Path:
         final = self.path(entry.value, executable=entry.kind == "x")
         final.parent.mkdir(parents=True, exist_ok=True)
-        half = final.with_name(f".tmp-{secrets.token_hex(8)}")
+        half = final.with_name(f".tmp-{os.urandom(8).hex()}")
         try:
             copy_durably(source, half, mode=0o555 if entry.kind == "x" else 0o444)
             # What was copied is hashed, not the source: the source may change between the two.
@@ -133,7 +131,7 @@ class Objects:
             return final
         with disk_errors(self.models):
             self.models.mkdir(parents=True, exist_ok=True)
-            half = self.models / f".tmp-{secrets.token_hex(8)}"
+            half = self.models / f".tmp-{os.urandom(8).hex()}"
             try:
                 half.mkdir(mode=0o755)
                 for entry in tree.entries:
@@ -144,7 +142,7 @@ class Objects:
                 if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             finally:
-                shutil.rmtree(half, ignore_errors=True)
+                _remove(half)
         return final
 
     def _place(self, entry: Entry, root: Path) -> None:
@@ -165,7 +163,7 @@ class Objects:
             if trouble.errno not in (errno.EMLINK, errno.EXDEV, errno.EPERM):
                 raise
             # The inode is full (ext4: 65,000 links): a further copy takes its place and the links to come.
-            fresh = source.with_name(f".tmp-{secrets.token_hex(8)}")
+            fresh = source.with_name(f".tmp-{os.urandom(8).hex()}")
             copy_durably(source, fresh, mode=0o555 if entry.kind == "x" else 0o444)
             os.replace(fresh, source)
             os.link(source, at)
@@ -194,10 +192,10 @@ class Objects:
     def unseal(self, model_id: str) -> None:
         """Remove a sealed tree; its contents stay in the objects. Renamed away first, so no half tree is ever seen."""
         final = self.models / model_id
-        away = self.models / f".tmp-{secrets.token_hex(8)}"
+        away = self.models / f".tmp-{os.urandom(8).hex()}"
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
-            shutil.rmtree(away, ignore_errors=True)
+            _remove(away)
 
     # -- artifacts ------------------------------------------------------------------------------------------------
 
@@ -220,7 +218,7 @@ class Objects:
             if os.path.lexists(final):
                 return Published(digest, size, final)
             final.parent.mkdir(parents=True, exist_ok=True)
-            half = final.parent / f".tmp-{secrets.token_hex(8)}"
+            half = final.parent / f".tmp-{os.urandom(8).hex()}"
             try:
                 _publish_copy(source, half)
                 os.rename(half, final)
@@ -253,7 +251,7 @@ class Objects:
     def withdraw(self, digest: str) -> None:
         """Remove a published artifact under all its names."""
         final = self.artifacts / digest[:2] / digest[2:]
-        away = final.with_name(f".tmp-{secrets.token_hex(8)}")
+        away = final.with_name(f".tmp-{os.urandom(8).hex()}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
             _remove(away)
@@ -321,6 +319,8 @@ def _publish_copy(source: Path, target: Path) -> None:
 
 
 def _remove(path: Path) -> None:
+    import shutil
+
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

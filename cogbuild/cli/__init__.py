@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from cogbuild import __version__
 from cogbuild.cli.common import Failure, Output
 
 __all__ = ["main", "root"]
@@ -49,7 +50,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="cogbuild", prog_name="cogbuild", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="cogbuild", message="%(prog)s %(version)s")
 @click.option("--data-dir", metavar="DIR", help="The data directory; default: the nearest .cogbuild upwards.")
 @click.pass_context
 def root(ctx: click.Context, data_dir: str | None) -> None:

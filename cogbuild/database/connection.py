@@ -128,7 +128,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         try:
             try:
-                con = self._connect("rwc")
+                con = self._connect()
                 try:
                     self._prepare(con)
                 except BaseException:
@@ -146,12 +146,14 @@ class Database:
             raise self._worded(trouble) from trouble
         return con
 
-    def _connect(self, mode: str, extra: str = "") -> sqlite3.Connection:
-        import urllib.parse
+    def _connect(self, query: str = "") -> sqlite3.Connection:
+        name: str | bytes = os.fsencode(self.path)
+        if query:
+            from urllib.parse import quote
 
-        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}{extra}"
+            name = f"file:{quote(os.fsencode(self.path))}?{query}"
         con = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+            name, uri=bool(query), isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
         )
         con.execute("PRAGMA foreign_keys=OFF")
         return con
@@ -161,19 +163,19 @@ class Database:
 
         Whoever had the database open already would have made the index.
         """
-        con = self._connect("rw")
+        con = self._connect("mode=rw")
         con.execute("PRAGMA locking_mode=EXCLUSIVE")
         con.execute("PRAGMA synchronous=FULL")
         self._check_format(con)
         return con
 
     def _read_only(self) -> sqlite3.Connection:
-        con = self._connect("ro")
+        con = self._connect("mode=ro")
         try:
             con.execute("SELECT 1 FROM meta").fetchone()
         except sqlite3.OperationalError:  # the log's index can't be made there: read the file as it is
             con.close()
-            con = self._connect("ro", "&immutable=1")
+            con = self._connect("mode=ro&immutable=1")
         self._check_format(con)
         return con
 

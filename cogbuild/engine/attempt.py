@@ -6,7 +6,6 @@ import contextlib
 import fnmatch
 import json
 import os
-import secrets
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -175,7 +174,7 @@ class Runner:
         return self._attempt(judged, "test", artifacts)
 
     def _attempt(self, judged: Judged, kind: str, made: tuple[Artifact, ...] | None) -> Attempted:
-        name = f"{time.time_ns() // 1000:014x}{secrets.token_hex(2)}"
+        name = f"{time.time_ns() // 1000:014x}{os.urandom(2).hex()}"
         path = self.project.log(name)
         self._tell(Started(judged.name, name, judged.verdict.reasons, str(path)))
         started = time.time()

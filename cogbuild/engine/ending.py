@@ -7,6 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from cogbuild.errors import span
 from cogbuild.errors.adapters import (
     AdapterExited,
     AdapterKilled,
@@ -23,18 +24,7 @@ if TYPE_CHECKING:
     from cogbuild.errors import CogbuildError
     from cogbuild.process import Ended
 
-__all__ = ["error_of", "span"]
-
-
-def span(seconds: float) -> str:
-    """Return a time for people: ``0.8 s``, ``4.2 s``, ``3 min 5 s``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min" + (f" {rest} s" if rest else "")
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h" + (f" {minutes} min" if minutes else "")
+__all__ = ["error_of"]
 
 
 def error_of(ended: Ended, facts: Mapping[str, object], *, limit: float | None) -> CogbuildError | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["CogbuildError", "printable"]
+__all__ = ["CogbuildError", "printable", "span"]
 
 
 def printable(text: str | bytes) -> str:
@@ -31,6 +31,17 @@ def _escaped(char: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape keeps it
         return f"\\x{code - 0xDC00:02x}"
     return char.encode("unicode_escape").decode("ascii")
+
+
+def span(seconds: float) -> str:
+    """Return a time for people: ``0.8 s``, ``4.2 s``, ``3 min 5 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h" + (f" {minutes} min" if minutes else "")
 
 
 class CogbuildError(Exception):

@@ -7,7 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from cogbuild.errors import printable
+from cogbuild.errors import printable, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,14 +44,6 @@ def amount(size: float) -> str:
         size /= 1000
         power += 1
     return f"{size:.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
-
-
-def span(seconds: float) -> str:
-    """Return a time as errors give it: ``0.8 s``, ``3 min 5 s``."""
-    # Imported late: a listing has no use for the rest of the engine.
-    from cogbuild.engine.ending import span as spelled
-
-    return spelled(seconds)
 
 
 def short(text: str) -> str:

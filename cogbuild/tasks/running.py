@@ -5,18 +5,18 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from cogbuild.engine import Engine, Result, Status
+from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.bugs import report_of
 from cogbuild.report.summary import Summary
 from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from cogbuild.engine import Event, Listener
+    from cogbuild.engine import Engine, Event, Listener
     from cogbuild.planner import Plan
     from cogbuild.project import Project
 
@@ -60,6 +60,7 @@ class Run:
     def expect(self, pairs: int) -> None:
         """Hear that so many pairs, none of them fresh when it was judged, are about to run."""
         self.expected += pairs
+        _ = self.engine  # made here, before there are threads that want it
         if isinstance(self._watcher, Watcher):
             self._watcher.expect(pairs)
 
@@ -81,6 +82,8 @@ class Run:
         except CogbuildError as error:
             self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
+            from cogbuild.errors.bugs import report_of
+
             self.fatal = report_of(trouble, self.project.data / "logs")
         self.engine.cancel()
         return None
@@ -119,7 +122,8 @@ class Run:
 
     def end(self) -> None:
         """End the workers, let go of the terminal, give the signals back."""
-        self.engine.close()
+        if "engine" in self.__dict__:
+            self.engine.close()
         if isinstance(self._watcher, Watcher):
             self._watcher.close()
         for number, handler in self._old.items():
@@ -130,6 +134,8 @@ class Run:
         if self.signal is not None:  # asked twice: now
             raise KeyboardInterrupt
         self.signal = number
+        if "engine" not in self.__dict__:  # nothing runs yet
+            raise SystemExit(128 + number)
         # A thread of its own: a signal handler may come while this thread holds a lock that cancelling takes.
         threading.Thread(target=self.engine.cancel, daemon=True).start()
 

@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from cogbuild.engine.ending import error_of, span
+from cogbuild.engine.ending import error_of
+from cogbuild.errors import span
 from cogbuild.process import Ended, Reason
 
 FACTS = {"adapter": "onnx", "model": "u/m@0123456789ab", "log": "logs/1.log"}
