@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cogbuild.cli import COMMANDS, root
+from cogbuild.cli import root
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -94,15 +94,6 @@ def test_every_command_and_option_is_in_the_manual(name: str, command: click.Com
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
             assert parameter.opts[-1] in CLI_PAGE, f"{name} {parameter.opts[-1]}"
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_table_of_commands_is_true(name: str) -> None:
-    """The line in ``cogbuild --help`` is the first of the command's own help."""
-    with click.Context(root) as context:
-        command = root.get_command(context, name)
-    assert command is not None
-    assert (command.help or "").split("\n")[0].startswith(COMMANDS[name][1].rstrip("."))
 
 
 @pytest.mark.parametrize(
