@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -340,6 +341,27 @@ def test_a_check_needs_no_project(
     cogbuild("adapters", "new", "mine", "--lang", "sh")
     assert cogbuild("adapters", "check", "mine", "--quick").code == 0
     assert os.listdir() == ["mine"]
+
+
+def test_the_adapters_of_the_manual_keep_the_contract(box: Sandbox, cogbuild: Door) -> None:
+    """Both complete adapters of docs/adapters.md, as they stand there."""
+    page = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
+    blocks = re.findall(r"```(yaml|python|sh)\n(.*?)```", page, re.DOTALL)
+    complete = [
+        (text, script)
+        for (kind, text), (_, script) in pairwise(blocks)
+        if kind == "yaml" and "script:" in text
+    ]
+    names = []
+    for declaration, script in complete:
+        found = dict(re.findall(r"^(\w+): (\S+)$", declaration, re.MULTILINE))
+        directory = box.root / found["name"]
+        directory.mkdir()
+        (directory / "cog-adapter.yaml").write_text(declaration)
+        box.script(directory / found["script"], script)
+        assert cogbuild("adapters", "check", directory, "--quick").code == 0
+        names.append(found["name"])
+    assert names == ["size", "sums"]
 
 
 # -- test -------------------------------------------------------------------------------------------------------------
