@@ -50,8 +50,8 @@ def ls(output: Output, *, in_json: bool) -> None:
     if others:
         click.echo("not active")
         for item in others:
-            for line in _lines(item, {}):
-                click.echo(f"  {line}")
+            for line in _lines(item, {}, "  "):
+                click.echo(line)
 
 
 def _made(project: Project) -> dict[str, int]:
@@ -97,21 +97,23 @@ def _row(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _lines(item: Surveyed, made: dict[str, int]) -> list[str]:
-    from cogbuild.cli.layout import heading
+def _lines(item: Surveyed, made: dict[str, int], indent: str = "") -> list[str]:
+    from cogbuild.cli.layout import heading, wrapped
 
     if item.adapter is None and item.error is not None:
-        lines = list(heading(item.name or "?", [item.source]))
+        lines = list(heading(f"{indent}{item.name or '?'}", [item.source]))
     else:
         count = made.get(item.name or "", 0)
         lines = list(
-            heading(item.name or "?", [item.source, _plural(count, "pair") + " made" if count else ""])
+            heading(
+                f"{indent}{item.name or '?'}",
+                [item.source, _plural(count, "pair") + " made" if count else ""],
+            )
         )
-    if item.adapter is not None:
-        lines += [f"  {line}" for line in _described(item.adapter)]
+    said = _described(item.adapter) if item.adapter is not None else []
     if item.error is not None:
-        lines.append(f"  can't be used: {_one_line(item.error)}")
-    return lines
+        said.append(f"can't be used: {_one_line(item.error)}")
+    return [*lines, *(line for text in said for line in wrapped(text, indent + "  "))]
 
 
 def _plural(count: int, what: str) -> str:

@@ -110,7 +110,7 @@ def _lines(project: Project, item: Made, *, orphaned: bool) -> list[str]:
     from cogbuild.report import age, amount
 
     sizes = [artifact.size for artifact in item.outcome.artifacts if artifact.size is not None]
-    facts = [amount(sum(sizes)) if sizes else "", age(item.outcome.made)]
+    facts = [amount(sum(sizes)) if sizes else "", f"{age(item.outcome.made)} ago"]
     facts += [word for word, so in (("pinned", item.pinned), ("orphaned", orphaned)) if so]
     lines = list(heading(item.name, facts))
     for artifact in item.outcome.artifacts:

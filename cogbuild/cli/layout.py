@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["heading"]
+__all__ = ["heading", "wrapped"]
 
 _GAP = "  "
 
@@ -24,3 +24,23 @@ def heading(head: str, facts: Iterable[str]) -> Iterator[str]:
         yield _GAP + said
     else:
         yield _GAP.join(part for part in (head, said) if part)
+
+
+def wrapped(text: str, indent: str) -> Iterator[str]:
+    """Yield words on as many lines as the terminal needs; a word that is longer than a line stays whole."""
+    import textwrap
+
+    from cogbuild.report.tables import page
+
+    columns = page(sys.stdout).width
+    if columns is None:
+        yield indent + text
+        return
+    yield from textwrap.wrap(
+        text,
+        max(columns, 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

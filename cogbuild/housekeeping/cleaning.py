@@ -5,26 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cogbuild.database import pairs
+from cogbuild.using import alone
 
 if TYPE_CHECKING:
-    from cogbuild.database.pairs import Outcome
+    from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
 
 __all__ = ["clean"]
 
 
 def clean(project: Project, outcome: Outcome) -> list[str]:
-    """Drop an outcome and what it published; return a line for each thing that went.
+    """Drop an outcome and what it published; return a line for each thing that went or stayed.
 
-    A published artifact that another outcome or a pin names stays.
+    A published artifact that another outcome or a pin names stays, and so does one that a running build may be about to
+    name, or that another data directory may.
     """
     project.database.write(lambda con: pairs.drop_outcome(con, outcome.eid, outcome.aid))
     project.cache.remove(outcome.key)
-    gone = []
-    for item in outcome.artifacts:
-        if item.published and item.digest and not pairs.is_named(project.con, item.digest):
-            project.objects.withdraw(item.digest)
-            gone.append(f"removed {project.uri(item)}")
-        elif not item.published:
-            gone.append(f"left {item.uri}: cogbuild did not make that place")
-    return gone
+    ours = project.objects.artifacts == project.data / "artifacts"
+    with alone(project.data) as nobody_else:
+        return [
+            line
+            for item in outcome.artifacts
+            if (line := _let_go(project, item, ours, nobody_else)) is not None
+        ]
+
+
+def _let_go(project: Project, item: Artifact, ours: bool, nobody_else: bool) -> str | None:
+    if not item.published or item.digest is None:
+        return f"left {item.uri}: cogbuild did not make that place"
+    if pairs.is_named(project.con, item.digest):
+        return None
+    if not ours:
+        return f"left {project.uri(item)}: another data directory may use it"
+    if not nobody_else:
+        return f"left {project.uri(item)} for `cogbuild cache gc`: a build runs"
+    project.objects.withdraw(item.digest)
+    return f"removed {project.uri(item)}"

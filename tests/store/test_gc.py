@@ -15,6 +15,7 @@ import pytest
 from cogbuild import library
 from cogbuild.database import models, pairs, upkeep
 from cogbuild.environment import Lock
+from cogbuild.housekeeping import clean
 from cogbuild.housekeeping.collecting import KINDS, collect
 from cogbuild.housekeeping.made import every
 from cogbuild.using import using
@@ -255,6 +256,26 @@ def test_while_the_stores_are_used_only_what_nobody_can_use_goes(box: Sandbox) -
         True,
         {"leftovers": 1, "sealed trees": 1, "artifacts": 1, "objects": 1, "rows": 1},
     )
+
+
+def test_cleaning_a_pair_takes_its_artifact_unless_somebody_may_use_it(box: Sandbox) -> None:
+    """Named by another pair it stays; beside a running build it is left to a later collection."""
+    same = 'echo same > "$COG_OUTPUT_DIR/x"; echo "$COG_OUTPUT_DIR/x"'
+    box.adapter("one", box.counting("one", same))
+    box.adapter("two", box.counting("two", same))
+    box.add("a")
+    uri = box.artifact(box.adapt(), "a one").as_uri()
+    with box.project() as project:
+        one, two = [item.outcome for item in every(project)]
+        assert clean(project, one) == []
+        with using(box.data):
+            assert clean(project, two) == [f"left {uri} for `cogbuild cache gc`: a build runs"]
+    assert counts(gc(box))["artifacts"] == 1
+    box.adapt()
+    with box.project() as project:
+        one, two = [item.outcome for item in every(project)]
+        assert [clean(project, one), clean(project, two)] == [[], [f"removed {uri}"]]
+    assert files(box.data / "artifacts") == set()
 
 
 #: Publishes the one or the other of two texts by turns, so that what was made before is garbage that is made again.
