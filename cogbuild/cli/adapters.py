@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cogbuild.adapters import Adapter, Surveyed
     from cogbuild.engine import Event
     from cogbuild.errors import CogbuildError
-    from cogbuild.housekeeping.locking import Locked
     from cogbuild.housekeeping.trial import Ran, Trial
     from cogbuild.project import Project
 
@@ -33,24 +32,25 @@ def adapters() -> None:
 def ls(output: Output, *, in_json: bool) -> None:
     """List the active adapters, then those that cogbuild ships and that are not active."""
     from cogbuild.adapters import survey
+    from cogbuild.cli.adapters_shown import adapter_json, adapter_lines
 
     project = output.project
     found = survey(project)
     made = _made(project)
     others = _inactive(project, found)
     if in_json:
-        active = [_row(item, made) for item in found]
-        print_json({"active": active, "available": [_row(item, made) for item in others]})
+        active = [adapter_json(item, made) for item in found]
+        print_json({"active": active, "available": [adapter_json(item, made) for item in others]})
         return
     for item in found:
-        for line in _lines(item, made):
+        for line in adapter_lines(item, made):
             click.echo(line)
     if not found:
         click.echo("no adapter is active; name some under adapters: in cogbuild.yaml, e.g. builtin:archive")
     if others:
         click.echo("not active")
         for item in others:
-            for line in _lines(item, {}, "  "):
+            for line in adapter_lines(item, {}, "  "):
                 click.echo(line)
 
 
@@ -74,69 +74,6 @@ def _inactive(project: Project, found: list[Surveyed]) -> list[Surveyed]:
             except CogbuildError as error:
                 others.append(Surveyed(f"builtin:{name}", name, None, error))
     return others
-
-
-def _row(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
-    spec = item.adapter.spec if item.adapter else None
-    python = spec.python if spec else None
-    return {
-        "name": item.name,
-        "source": item.source,
-        "directory": str(item.adapter.directory) if item.adapter else None,
-        "description": spec.description if spec else None,
-        "needs": list(spec.needs) if spec else None,
-        "python": {
-            "packages": list(python.packages),
-            "with_model": python.with_model,
-            "kit": python.kit,
-        }
-        if python
-        else None,
-        "pairs": made.get(item.name or "", 0),
-        "error": item.error.to_json() if item.error else None,
-    }
-
-
-def _lines(item: Surveyed, made: dict[str, int], indent: str = "") -> list[str]:
-    from cogbuild.cli.layout import heading, wrapped
-
-    if item.adapter is None and item.error is not None:
-        lines = list(heading(f"{indent}{item.name or '?'}", [item.source]))
-    else:
-        count = made.get(item.name or "", 0)
-        lines = list(
-            heading(
-                f"{indent}{item.name or '?'}",
-                [item.source, _plural(count, "pair") + " made" if count else ""],
-            )
-        )
-    said = _described(item.adapter) if item.adapter is not None else []
-    if item.error is not None:
-        said.append(f"can't be used: {_one_line(item.error)}")
-    return [*lines, *(line for text in said for line in wrapped(text, indent + "  "))]
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _described(adapter: Adapter) -> list[str]:
-    from cogbuild.errors import printable
-
-    spec = adapter.spec
-    lines = [printable(spec.description)] if spec.description else []
-    if spec.needs:
-        lines.append(f"needs {', '.join(spec.needs)}")
-    if spec.python is not None:
-        model = ["the model's own"] if spec.python.with_model else []
-        lines.append(f"python {', '.join([*spec.python.packages, *model]) or 'without packages'}")
-    return lines
-
-
-def _one_line(error: CogbuildError) -> str:
-    return "; ".join(
-        [error.title, *(f"{label} {value}" for label, value in error.rows() if "\n" not in value)]
-    )
 
 
 # -- new ----------------------------------------------------------------------------------------------------------
@@ -179,16 +116,17 @@ def check(output: Output, *, directory: str, model: str | None, quick: bool, in_
 
     Nothing is recorded. Exit code 1 when it breaks the contract or makes different bytes from the same input.
     """
-    from cogbuild.adapters import load
+    from cogbuild.adapters import directory_of, load
     from cogbuild.housekeeping.trial import tiny, trial
 
     with tiny(os.environ) as (own, tiny_id):
         project = output.project if model is not None else own
-        needs = load(own, Path(directory)).spec.needs
+        place = directory_of(project, directory, Path.cwd())
+        needs = load(own, place).spec.needs
         if needs and model is None:
-            _not_run(Path(directory), needs, in_json=in_json)
+            _not_run(place, needs, in_json=in_json)
             return
-        with trial(project, Path(directory), model or tiny_id, listener=_silent) as tried:
+        with trial(project, place, model or tiny_id, listener=_silent) as tried:
             runs = [tried.run()]
             if runs[0].error is None:
                 if any(runs[0].paths) and not quick:
@@ -225,20 +163,22 @@ def _not_run(directory: Path, needs: tuple[str, ...], *, in_json: bool) -> None:
 
 
 def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in_json: bool) -> None:
+    from cogbuild.cli.adapters_shown import run_json, run_lines
+
     if in_json:
         print_json(
             {
                 "adapter": tried.adapter.name,
                 "directory": str(tried.adapter.directory),
                 "model": tried.model,
-                "runs": [_run_row(run) for run in runs],
+                "runs": [run_json(run) for run in runs],
                 "problems": [item.to_json() for item in problems],
                 "note": None,
             }
         )
         return
     for run in runs:
-        for line in _run_lines(run):
+        for line in run_lines(run):
             click.echo(line)
     for item in problems:
         if runs[-1].log:
@@ -253,40 +193,6 @@ def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in
             else "named the same"
         )
         click.echo(f"{tried.adapter.name} keeps the contract: the second run {again}")
-
-
-def _run_row(run: Ran) -> dict[str, Any]:
-    return {
-        "status": run.status,
-        "seconds": run.seconds,
-        "not_applicable": run.reason,
-        "artifacts": [
-            {
-                "name": item.name,
-                "uri": uri,
-                "media_type": item.media_type,
-                "digest": item.digest,
-                "size": item.size,
-            }
-            for item, uri in zip(run.artifacts, run.uris, strict=True)
-        ],
-    }
-
-
-def _run_lines(run: Ran) -> list[str]:
-    from cogbuild.errors import printable
-    from cogbuild.report import amount, span
-
-    if run.reason is not None:
-        return [f"not applicable  {span(run.seconds)}  {printable(run.reason)}"]
-    lines = [f"{run.status}  {span(run.seconds)}"]
-    for item, uri, path in zip(run.artifacts, run.uris, run.paths, strict=True):
-        name = f"{item.name}: " if item.name else ""
-        said = (
-            f"{path.name}  {amount(item.size or 0)}  {(item.digest or '')[:12]}" if path else printable(uri)
-        )
-        lines.append(f"  {name}{said}")
-    return lines
 
 
 def _show_log(log: bytes) -> None:
@@ -312,15 +218,18 @@ def test(output: Output, *, directory: str, model: str, repos: tuple[str, ...], 
 
     Exit code 1 when it fails or its test refuses what it made.
     """
+    from cogbuild.cli.adapters_shown import run_json, run_lines
+    from cogbuild.adapters import directory_of
     from cogbuild.housekeeping.trial import trial
 
-    with trial(output.project, Path(directory), model, repos=repos, listener=_show) as tried:
+    place = directory_of(output.project, directory, Path.cwd())
+    with trial(output.project, place, model, repos=repos, listener=_show) as tried:
         run = tried.run()
         if in_json:
             error = run.error.to_json() if run.error else None
-            print_json({"adapter": tried.adapter.name, "model": tried.model, **_run_row(run), "error": error})
+            print_json({"adapter": tried.adapter.name, "model": tried.model, **run_json(run), "error": error})
         else:
-            for line in _run_lines(run):
+            for line in run_lines(run):
                 click.echo(line)
     if run.error is not None:
         if not in_json:
@@ -353,6 +262,7 @@ def lock(output: Output, *, names: tuple[str, ...], upgrade: bool, target: str |
     What is resolved stays as it is without --upgrade. Pairs whose packages moved are built again by the next run.
     """
     from cogbuild.adapters import active
+    from cogbuild.cli.adapters_shown import lock_json, tell_lock
     from cogbuild.housekeeping.locking import export, groups
     from cogbuild.housekeeping.locking import lock as resolve
     from cogbuild.library import refresh_links
@@ -365,10 +275,10 @@ def lock(output: Output, *, names: tuple[str, ...], upgrade: bool, target: str |
     for group in groups(project, known, names) if project.exists else []:
         done.append(resolve(project, group, upgrade=upgrade, on_line=None if in_json else _say))
         if not in_json:
-            _locked(done[-1])
+            tell_lock(done[-1])
     files = export(done, Path(target)) if target is not None else []
     if in_json:
-        print_json({"locks": [_lock_row(item) for item in done], "files": [str(path) for path in files]})
+        print_json({"locks": [lock_json(item) for item in done], "files": [str(path) for path in files]})
     else:
         for path in files:
             click.echo(f"wrote {path}")
@@ -393,31 +303,3 @@ def _say(line: bytes) -> None:
     from cogbuild.errors import printable
 
     click.echo(printable(line), err=True)
-
-
-def _locked(item: Locked) -> None:
-    from cogbuild.housekeeping.locking import packages
-
-    group = item.group
-    head = f"{', '.join(group.adapters)}  {_plural(group.pairs, 'pair')}"
-    if item.error is not None:
-        click.echo(f"{head}  {item.state}")
-        click.echo(str(item.error), err=True)
-        return
-    assert item.lock is not None
-    click.echo(f"{head}  {item.state}: python {item.lock.python}, {_plural(packages(item.lock), 'package')}")
-    for moved in item.moved:
-        click.echo(f"  {moved.package}  {moved.before or '(absent)'} → {moved.after or '(absent)'}")
-
-
-def _lock_row(item: Locked) -> dict[str, Any]:
-    return {
-        "adapters": item.group.adapters,
-        "pairs": item.group.pairs,
-        "state": item.state,
-        "python": item.lock.python if item.lock else None,
-        "digest": item.lock.digest if item.lock else None,
-        "requirements": list(item.group.wanted.request.requirements) if item.group.wanted else None,
-        "moved": [{"package": row.package, "before": row.before, "after": row.after} for row in item.moved],
-        "error": item.error.to_json() if item.error else None,
-    }

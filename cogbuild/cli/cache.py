@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cogbuild.cli.common import Failure, Output, as_json, print_json
-
-if TYPE_CHECKING:
-    from cogbuild.cache import Record
-    from cogbuild.housekeeping.collecting import Collection
-    from cogbuild.housekeeping.records import Found
-    from cogbuild.project import Project
 
 _DIGITS = 12
 
@@ -33,6 +27,7 @@ def cache() -> None:
 @click.pass_obj
 def ls(output: Output, *, adapter: str | None, in_json: bool) -> None:
     """List the records, the newest first."""
+    from cogbuild.cli.cache_shown import left, record_json
     from cogbuild.errors import printable
     from cogbuild.housekeeping.records import every
     from cogbuild.report import age, span
@@ -41,7 +36,7 @@ def ls(output: Output, *, adapter: str | None, in_json: bool) -> None:
     project = output.project
     records = every(project, adapter)
     if in_json:
-        print_json({"records": [_record(project, item) for item in records]})
+        print_json({"records": [record_json(project, item) for item in records]})
         return
     columns = [
         Column("key"),
@@ -56,45 +51,12 @@ def ls(output: Output, *, adapter: str | None, in_json: bool) -> None:
             item.adapter,
             age(item.made),
             span(item.seconds),
-            printable(_left(project, item)),
+            printable(left(project, item)),
         ]
         for item in records
     ]
     for line in table(columns, rows, page(sys.stdout)) if rows else ["no records"]:
         click.echo(line)
-
-
-def _record(project: Project, item: Record) -> dict[str, Any]:
-    from cogbuild.report.words import iso
-
-    return {
-        "key": item.key,
-        "adapter": item.adapter,
-        "attempt": item.attempt,
-        "made": iso(item.made),
-        "seconds": item.seconds,
-        "cpu_seconds": item.cpu_seconds,
-        "not_applicable": item.reason,
-        "artifacts": [
-            {
-                "name": artifact.name,
-                "uri": project.uri(artifact),
-                "digest": artifact.digest,
-                "size": artifact.size,
-            }
-            for artifact in item.artifacts
-        ],
-    }
-
-
-def _left(project: Project, item: Record) -> str:
-    """Say in a few words what the work left."""
-    if item.reason is not None:
-        return f"not applicable: {item.reason}"
-    return ", ".join(
-        project.uri(artifact).rpartition("/")[2] if artifact.published else artifact.uri
-        for artifact in item.artifacts
-    )
 
 
 @cache.command("show")
@@ -106,6 +68,7 @@ def show(output: Output, *, key: str, in_json: bool) -> None:
 
     Works for the keys of records in the cache and of outcomes in the database.
     """
+    from cogbuild.cli.cache_shown import carriers, record_json, work_facts
     from cogbuild.errors import printable
     from cogbuild.housekeeping.records import find, rows
     from cogbuild.report.tables import facts
@@ -115,39 +78,15 @@ def show(output: Output, *, key: str, in_json: bool) -> None:
     found = find(project, key)
     opened = rows(project, found.manifest)
     if in_json:
-        record = _record(project, found.record) if found.record else None
-        print_json({"key": found.key, "record": record, "pairs": _pairs(project, found), "rows": opened})
+        record = record_json(project, found.record) if found.record else None
+        print_json({"key": found.key, "record": record, "pairs": carriers(project, found), "rows": opened})
         return
-    for line in facts([("key", found.key), *_facts(project, found)]):
+    for line in facts([("key", found.key), *work_facts(project, found)]):
         click.echo(line)
     click.echo("rows")
     shown = [(printable(label), printable(short(value))) for label, value in opened.items()]
     for line in facts(shown, indent="  "):
         click.echo(line)
-
-
-def _facts(project: Project, found: Found) -> list[tuple[str, str]]:
-    from cogbuild.errors import printable
-    from cogbuild.report import age, span
-
-    facts = [("pair", name) for name in _pairs(project, found)]
-    if found.record is None:
-        return [*facts, ("record", "none in the cache")]
-    item = found.record
-    facts += [("adapter", item.adapter), ("age", age(item.made)), ("took", span(item.seconds))]
-    if item.reason is not None:
-        facts.append(("left", f"not applicable: {item.reason}"))
-    facts += [
-        ("left", f"{artifact.name + ': ' if artifact.name else ''}{printable(project.uri(artifact))}")
-        for artifact in item.artifacts
-    ]
-    return facts
-
-
-def _pairs(project: Project, found: Found) -> list[str]:
-    from cogbuild.housekeeping.records import carried_by
-
-    return carried_by(project, found.key)
 
 
 @cache.command("diff")
@@ -303,6 +242,7 @@ def gc(
 
     Nothing that a running build uses is ever taken: while one runs, only what no build can use goes.
     """
+    from cogbuild.cli.cache_shown import collection_json, tell_collection
     from cogbuild.housekeeping.collecting import collect
 
     done = collect(
@@ -315,44 +255,6 @@ def gc(
         wait=wait,
     )
     if in_json:
-        print_json(_collection(done))
+        print_json(collection_json(done))
     else:
-        _tell(done)
-
-
-def _collection(done: Collection) -> dict[str, Any]:
-    return {
-        "dry_run": done.dry,
-        "complete": done.whole,
-        "artifact_store_left": done.store_left,
-        "bytes": done.size,
-        "kinds": {kind: {"count": done.counts[kind], "bytes": done.sizes[kind]} for kind in done.counts},
-        "items": [{"kind": item.kind, "name": item.name, "bytes": item.size} for item in done.items],
-    }
-
-
-def _tell(done: Collection) -> None:
-    from cogbuild.errors import printable
-    from cogbuild.report import amount
-    from cogbuild.report.tables import Column, page, table
-
-    where = page(sys.stdout)
-    columns = [Column("kind"), Column("size", right=True), Column("what", cut=True)]
-    rows = [[item.kind, amount(item.size), printable(item.name)] for item in done.items]
-    for line in [*table(columns, rows, where), ""] if rows else []:
-        click.echo(line)
-    columns = [Column("kind"), Column("count", right=True), Column("size", right=True)]
-    sums = [[kind, str(count), amount(done.sizes[kind])] for kind, count in done.counts.items() if count]
-    for line in table(columns, sums, where) if sums else []:
-        click.echo(line)
-    click.echo(f"{amount(done.size)} {'would go' if done.dry else 'collected'}")
-    if done.store_left is not None:
-        click.echo(
-            f"artifacts in {done.store_left} were left alone: another data directory may use them; "
-            "--artifact-store takes those that this one does not need",
-            err=True,
-        )
-    if not done.whole:
-        click.echo(
-            "a build runs: what it could use was left alone; collect again when it has ended", err=True
-        )
+        tell_collection(done)

@@ -332,6 +332,13 @@ def test_a_check_as_json(box: Sandbox, cogbuild: Door) -> None:
     assert said.code == 1
 
 
+def test_a_shipped_adapter_is_checked_by_its_name(box: Sandbox, cogbuild: Door) -> None:
+    """``builtin:`` works where a directory does."""
+    said = cogbuild("adapters", "check", "builtin:archive", "--quick")
+    assert (said.err, said.code) == ("", 0)
+    assert said.out.splitlines()[-1] == "archive keeps the contract: the second run made the same bytes"
+
+
 def test_a_check_needs_no_project(
     tmp_path: Path, box: Sandbox, cogbuild: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
