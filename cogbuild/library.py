@@ -75,8 +75,17 @@ def repo_for(path: Path) -> str:
     return "local/" + (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model")
 
 
-def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str | None = None) -> Added:
+def add(
+    project: Project,
+    path: Path,
+    *,
+    repo: str | None = None,
+    cpu_image: str | None = None,
+    zip_limit: int | None = None,
+) -> Added:
     """Store the model at *path* (a directory or a zip) and return it; durable when this returns.
+
+    *zip_limit* goes before the setting: bytes that a zip may unpack to.
 
     Raises errors of models, uploads, declarations and state. Nothing is kept of what is refused.
     """
@@ -98,7 +107,7 @@ def add(project: Project, path: Path, *, repo: str | None = None, cpu_image: str
     ):
         inside = Path(temporary) / "model"
         inside.mkdir()
-        extract(path, inside, limit=project.settings.zip_limit)
+        extract(path, inside, limit=zip_limit or project.settings.zip_limit)
         if not (inside / MODEL_FILE).is_file():
             raise NoModelFile(path=path, found=_only_directory(inside))
         return _store(project, inside, repo or repo_for(path), cpu_image, shown=path)

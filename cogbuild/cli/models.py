@@ -28,6 +28,15 @@ def _repo(_ctx: object, _param: object, value: str | None) -> str | None:
     return value
 
 
+def _size(_ctx: object, _param: object, value: str | None) -> int | None:
+    from cogbuild.spec.site import parse_size
+
+    try:
+        return None if value is None else parse_size(value)
+    except ValueError as trouble:
+        raise click.BadParameter(f"{value!r} is not {trouble}") from None
+
+
 _one_repo = click.option("--repo", metavar="USER/NAME", callback=_repo, help="Only in this repo.")
 
 
@@ -49,6 +58,12 @@ def models() -> None:
 )
 @click.option("--link", is_flag=True, help="Keep the directory as it is and look at it on every run.")
 @click.option("--cpu-image", metavar="REF", help="The container image that adapters get as COG_CPU_IMAGE.")
+@click.option(
+    "--zip-limit",
+    metavar="SIZE",
+    callback=_size,
+    help="What a zip may unpack to, e.g. 500M or 20G; default: zip_limit of the settings.",
+)
 @as_json
 @click.pass_obj
 def add(
@@ -58,9 +73,11 @@ def add(
     repo: str | None,
     link: bool,
     cpu_image: str | None,
+    zip_limit: int | None,
     in_json: bool,
 ) -> None:
     """Add models: directories or zips with a cog.yaml. The same content has the same ID, however it arrived."""
+    from cogbuild import library
     from cogbuild.errors import CogbuildError
     from cogbuild.report.models import added_json, added_line
 
@@ -69,7 +86,10 @@ def add(
     project = output.project
     for path in paths:
         try:
-            added = _added(project, path, repo, cpu_image, link=link)
+            if link:
+                added = _linked(project, path, repo, cpu_image)
+            else:
+                added = library.add(project, Path(path), repo=repo, cpu_image=cpu_image, zip_limit=zip_limit)
         except CogbuildError as error:
             if error.exit_code == 3:
                 raise
@@ -87,12 +107,10 @@ def add(
         raise Failure(troubles[0][1].exit_code)
 
 
-def _added(project: Project, path: str, repo: str | None, cpu_image: str | None, *, link: bool) -> Added:
+def _linked(project: Project, path: str, repo: str | None, cpu_image: str | None) -> Added:
     from cogbuild import library
     from cogbuild.errors.commands import UnlinkedZip
 
-    if not link:
-        return library.add(project, Path(path), repo=repo, cpu_image=cpu_image)
     if Path(path).is_file():
         raise UnlinkedZip(path=path)
     return library.link(project, Path(path), repo=repo, cpu_image=cpu_image)

@@ -74,7 +74,7 @@ class ZipTooManyEntries(ZipRefused):
 
 class ZipTooLarge(ZipRefused):
     headline = "{zip} unpacks to {size} bytes, more than the limit of {limit}"
-    hint = "if that is meant, raise zip_limit in the settings or set COGBUILD_ZIP_LIMIT"
+    hint = "if that is meant, give --zip-limit SIZE, or raise zip_limit in the settings"
 
 
 class ZipNameLeaves(ZipRefused):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from cogbuild.spec import Settings
 
-__all__ = ["check_store", "override", "parse_settings"]
+__all__ = ["check_store", "override", "parse_settings", "parse_size"]
 
 
 def parse_settings(data: bytes, path: Path) -> Settings:
@@ -46,6 +46,11 @@ def override(settings: Settings, environ: Mapping[str, str]) -> Settings:
         if field == "artifact_store":
             check_store(changes[field], variable=variable)
     return dataclasses.replace(settings, **changes) if changes else settings
+
+
+def parse_size(text: str) -> int:
+    """Return bytes for ``500M``, ``2G`` (powers of 1024) or a number of bytes. Raises ``ValueError``."""
+    return _values.size(_number_or_text(text))
 
 
 def check_store(store: str | None, **where: object) -> None:

@@ -285,3 +285,17 @@ def test_a_directory_that_the_settings_name_comes_back(box: Sandbox, cogbuild: D
     model = cogbuild("models", "ls", "--json").json["models"][0]["model"]
     said = cogbuild("models", "rm", model)
     assert said.err == f"note: the settings name {live}, so the next run adds it again\n"
+
+
+def test_what_a_zip_may_unpack_to_is_chosen_on_the_command_line(box: Sandbox, cogbuild: Door) -> None:
+    """``--zip-limit`` goes before the setting; a zip above it is refused and nothing of it is kept."""
+    directory = box.model("bert", {"weights.bin": "w" * 5000})
+    with zipfile.ZipFile(box.root / "bert.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(directory.iterdir()):
+            archive.write(path, path.name)
+    said = cogbuild("models", "add", box.root / "bert.zip", "--zip-limit", "4000")
+    assert said.code == 2
+    assert "give --zip-limit SIZE" in said.err
+    assert cogbuild("models", "ls", "--json").json["models"] == []
+    assert cogbuild("models", "add", box.root / "bert.zip", "--zip-limit", "lots").code == 2
+    assert cogbuild("models", "add", box.root / "bert.zip", "--zip-limit", "6K").code == 0

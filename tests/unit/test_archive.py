@@ -673,7 +673,7 @@ def test_zip_that_declares_more_than_the_limit_is_refused_at_once(into: Path) ->
     data = zipped({"a": b"x" * 60, "b": b"x" * 41}, compression=zipfile.ZIP_DEFLATED)
     assert refusal(data, into, limit=100) == (
         "model.zip unpacks to 101 bytes, more than the limit of 100\n"
-        "hint: if that is meant, raise zip_limit in the settings or set COGBUILD_ZIP_LIMIT"
+        "hint: if that is meant, give --zip-limit SIZE, or raise zip_limit in the settings"
     )
     assert set(unzip(data, into, limit=101)) == {"a", "b"}
 
