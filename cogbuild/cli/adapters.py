@@ -218,8 +218,8 @@ def test(output: Output, *, directory: str, model: str, repos: tuple[str, ...], 
 
     Exit code 1 when it fails or its test refuses what it made.
     """
-    from cogbuild.cli.adapters_shown import run_json, run_lines
     from cogbuild.adapters import directory_of
+    from cogbuild.cli.adapters_shown import run_json, run_lines
     from cogbuild.housekeeping.trial import trial
 
     place = directory_of(output.project, directory, Path.cwd())
