@@ -148,10 +148,10 @@ def stats(output: Output, *, in_json: bool) -> None:
             }
         )
         return
-    heads = ("runs", "misses", "restored", "saved")
+    heads = ("runs", "hits", "misses", "restored", "saved")
     columns = [Column("adapter", cut=True), *(Column(head, right=True) for head in heads)]
     rows = [
-        [item.adapter, str(item.runs), str(item.misses), str(item.restored), span(item.saved)]
+        [item.adapter, *map(str, (item.runs, item.restored, item.misses, item.restored)), span(item.saved)]
         for item in counters
     ]
     for line in table(columns, rows, page(sys.stdout)) if rows else []:

@@ -32,6 +32,11 @@ def reasons_json(reasons: Iterable[Reason]) -> str:
     return json.dumps(rows, separators=(",", ":"))
 
 
+def _asked(judged: Judged) -> int:
+    """Return 1 where the cache was asked before the run: what is forced or forgotten runs whatever it holds."""
+    return int(not any(reason.code in ("forced", "forgotten") for reason in judged.verdict.reasons))
+
+
 class Recorder:
     """Writes what a run came to."""
 
@@ -65,7 +70,7 @@ class Recorder:
             self._put_attempts(con, judged, attempts)
             self._put(con, judged, outcome)
             if attempts:
-                pairs.count(con, judged.adapter.name, runs=1, misses=1)
+                pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
         self.project.database.write(work)
         if last is not None:
@@ -124,7 +129,7 @@ class Recorder:
             self._put_attempts(con, judged, attempts)
             pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
             if attempts:
-                pairs.count(con, judged.adapter.name, runs=1, misses=1)
+                pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
         self.project.database.write(work)
 

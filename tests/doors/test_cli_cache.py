@@ -166,20 +166,21 @@ def test_a_prefix_of_several_keys(box: Sandbox, cogbuild: Door) -> None:
 
 
 def test_what_the_cache_was_good_for(box: Sandbox, cogbuild: Door) -> None:
-    """Runs, misses and restores by adapter, with the time that restoring saved."""
+    """Runs, hits, misses and restores by adapter, with the time saved; a forced run asks the cache nothing."""
     two_versions(box)
     box.adapter("one", params={"level": 1})
     assert box.adapt().ran == []
+    box.adapt(force=True)
     lines = cogbuild("cache", "stats").text.splitlines()
-    assert [line.split()[:4] for line in lines[:2]] == [
-        ["adapter", "runs", "misses", "restored"],
-        ["one", "2", "2", "1"],
+    assert [line.split()[:5] for line in lines[:2]] == [
+        ["adapter", "runs", "hits", "misses", "restored"],
+        ["one", "3", "1", "2", "1"],
     ]
     assert lines[2].startswith("2 records, ")
     found = cogbuild("cache", "stats", "--json").json
     (row,) = found["adapters"]
     assert row.pop("saved") > 0
-    assert row == {"adapter": "one", "runs": 2, "misses": 2, "restored": 1, "hits": 1}
+    assert row == {"adapter": "one", "runs": 3, "misses": 2, "restored": 1, "hits": 1}
     assert found["records"]["count"] == 2
     assert found["environments"] == {"count": 0, "bytes": 0}
 
