@@ -27,11 +27,23 @@ SERVED = [
 ]
 
 
+#: Cog: a prediction is still under way.
+_BUSY = 409
+
+
 def _answer(url: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        return json.load(response)
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as refusal:
+            with refusal:
+                if refusal.code != _BUSY:
+                    raise
+            time.sleep(0.1)  # it says so for a moment after each prediction, longer on a loaded machine
+    raise TimeoutError(f"{url} stayed busy")
 
 
 @contextmanager
