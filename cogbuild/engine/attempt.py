@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import json
 import os
 import time
@@ -11,20 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild import library
-from cogbuild.adapters import kit_directory, load
-from cogbuild.database import pairs
-from cogbuild.database.pairs import Artifact, Attempt, LockRow
+from cogbuild.adapters import load
+from cogbuild.database.pairs import Artifact, Attempt
 from cogbuild.engine.artifacts import Places, artifacts_of
 from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
-from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX, recover
+from cogbuild.engine.leftovers import recover
+from cogbuild.engine.preparing import Prepared, Preparer
 from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
-from cogbuild.fingerprint.trees import Memo, Tree, differences, left_out, read_tree, selected
+from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
 from cogbuild.process import Command, Reason
-from cogbuild.spec.names import artifact_variable, param_variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,17 +53,6 @@ class Attempted:
     log_tail: bytes = b""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """The directories of one run."""
-
-    places: Places
-    model: Path
-    tree: Tree
-    masked: tuple[str, ...]
-    environment: Path | None
-
-
 class Runner:
     """Runs scripts and tests in workspaces."""
 
@@ -74,6 +60,7 @@ class Runner:
         self.project = project
         self._jobs = jobs
         self._tell = tell
+        self._prepare = Preparer(project, tell)
         self._pool: Pool | None = None
         self._spaces: Workspaces | None = None
         self._cancelled = False
@@ -111,57 +98,9 @@ class Runner:
                     self._pool.cancel()
             return self._pool, self._spaces
 
-    # -- environments ---------------------------------------------------------------------------------------------
-
     def resolve(self, judged: Judged, *, upgrade: bool = False) -> None:
         """Resolve the pair's Python environment and keep the lock."""
-        from cogbuild.environment import resolve
-
-        wanted = judged.python
-        assert wanted is not None
-        asked_by = f"adapter {judged.adapter.name} for {judged.entry.repo}@{judged.entry.model[:12]}"
-        self._tell(
-            Note(
-                judged.name,
-                f"resolving {len(wanted.request.requirements)} packages for python {wanted.python.version}",
-            )
-        )
-        lock = resolve(
-            wanted.request,
-            wanted.python,
-            asked_by=asked_by,
-            upgrade=upgrade,
-            on_line=lambda line: self._tell(Line(judged.name, line)),
-        )
-        asked = json.dumps({"requirements": wanted.request.requirements, "asked_by": asked_by})
-        row = LockRow(wanted.request.digest, lock.python, lock.text, asked, time.time())
-        self.project.database.write(lambda con: pairs.put_lock(con, row, replace_old=upgrade))
-
-    def _environment(self, judged: Judged, note: BinaryIO) -> Path | None:
-        wanted = judged.python
-        if wanted is None:
-            return None
-        from cogbuild.environment import realise
-
-        assert wanted.lock is not None
-        if wanted.python.note:
-            self._say(judged, note, wanted.python.note)
-
-        def on_line(line: bytes) -> None:
-            note.write(line + b"\n")
-            self._tell(Line(judged.name, line))
-
-        return realise(
-            wanted.lock,
-            wanted.python,
-            self.project.data / "envs",
-            options=wanted.request.options,
-            on_line=on_line,
-        )
-
-    def _say(self, judged: Judged, log: BinaryIO, text: str) -> None:
-        log.write(f"cogbuild: {text}\n".encode())
-        self._tell(Note(judged.name, text))
+        self._prepare.resolve(judged, upgrade=upgrade)
 
     # -- runs -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +126,7 @@ class Runner:
         ended: Ended | None = None
         artifacts: tuple[Artifact, ...] = ()
         error: CogbuildError | None = None
-        places = self._begun(judged, name, kind, started)
+        places = self._prepare.begun(judged, self._started()[1].directory, name, kind, started)
         with path.open("xb", buffering=0) as log:
             try:
                 with self._prepared(judged, places, log) as prepared:
@@ -197,7 +136,7 @@ class Runner:
                             prepared,
                             log,
                             judged.adapter.script,
-                            self._run_variables(judged, prepared),
+                            self._prepare.run_variables(judged, prepared),
                         )
                         artifacts = self._artifacts(judged, prepared, ended, facts)
                     else:
@@ -258,104 +197,24 @@ class Runner:
     # -- before ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _prepared(self, judged: Judged, places: Places, log: BinaryIO) -> Iterator[_Prepared]:
+    def _prepared(self, judged: Judged, places: Places, log: BinaryIO) -> Iterator[Prepared]:
         from cogbuild.process.tree import remove_tree
 
         try:
-            environment = self._environment(judged, log)
-            tree, model, masked = self._model(judged)
+            environment = self._prepare.environment(judged, log)
+            tree, model, masked = self._prepare.model(judged)
             places.output.mkdir()
             places.list_file.touch()
-            yield _Prepared(places, model, tree, masked, environment)
+            yield Prepared(places, model, tree, masked, environment)
         finally:
             remove_tree(places.run)
-
-    def _begun(self, judged: Judged, name: str, kind: str, started: float) -> Places:
-        """Make the run's directory and write down whose it is, for whoever finds it after a crash."""
-        _, spaces = self._started()
-        run = spaces.directory / f"{RUN_PREFIX}{name}"
-        run.mkdir()
-        reasons = reasons_json(judged.verdict.reasons)
-        note = {
-            "eid": judged.entry.eid,
-            "adapter": judged.adapter.name,
-            "key": judged.key,
-            "kind": kind,
-            "started": started,
-            "reasons": reasons,
-        }
-        (run / NOTE_FILE).write_text(json.dumps(note))
-        return Places(
-            transient=spaces.directory, run=run, output=run / "out", list_file=run / "artifacts.jsonl"
-        )
-
-    def _model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
-        """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
-        entry, inputs = judged.entry, judged.adapter.spec.inputs
-        whole = library.tree_of(self.project, entry.tree)
-        tree = selected(whole, inputs)
-        if not entry.sealed:
-            live = library.directory_of(self.project, entry, whole)
-            return tree, live, tuple(left_out(live, tree))
-        store = self.project.objects
-        directory = store.sealed(tree)
-        if store.check_sealed(tree):
-            # Somebody changed the store: made anew from the objects, which name what is missing if that fails.
-            store.unseal(tree.model_id)
-            directory = store.sealed(tree)
-        return tree, directory, ()
-
-    def _run_variables(self, judged: Judged, prepared: _Prepared) -> dict[str, str]:
-        spec, places = judged.adapter.spec, prepared.places
-        env = {"COG_OUTPUT_DIR": str(places.output), "COG_ARTIFACTS_FILE": str(places.list_file)}
-        if spec.state:
-            state = self.project.data / "state" / judged.adapter.name
-            state.mkdir(mode=0o700, parents=True, exist_ok=True)
-            env["COG_STATE_DIR"] = str(state)
-        return env
-
-    def _base_variables(self, judged: Judged, prepared: _Prepared) -> dict[str, str]:
-        spec, environ = judged.adapter.spec, self.project.environ
-        patterns = (
-            *_ALWAYS_PASSED,
-            *self.project.settings.pass_env,
-            *spec.env_pass,
-            *spec.env_hash,
-            *spec.env_secret,
-        )
-        env = {
-            key: value
-            for key, value in environ.items()
-            if any(fnmatch.fnmatchcase(key, item) for item in patterns)
-        }
-        env.setdefault("PATH", os.defpath)
-        if prepared.environment is not None:
-            from cogbuild.environment import activate
-
-            env = activate(prepared.environment, env)
-        if spec.python is not None and spec.python.kit:
-            env["PYTHONPATH"] = str(kit_directory())
-        env |= judged.variables
-        for name, value in judged.params.items():
-            env[param_variable(name)] = value if isinstance(value, str) else json.dumps(value)
-        if judged.examples is not None:
-            at = prepared.places.run / "examples.json"
-            at.write_text(json.dumps(judged.examples, ensure_ascii=False))
-            env["COG_EXAMPLES_FILE"] = str(at)
-        for needed in judged.needs:
-            for item in needed.artifacts:
-                variable = artifact_variable(needed.adapter)
-                env.setdefault(variable, self.project.uri(item))
-                if item.name:
-                    env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
-        return env
 
     # -- the process ----------------------------------------------------------------------------------------------
 
     def _process(
         self,
         judged: Judged,
-        prepared: _Prepared,
+        prepared: Prepared,
         log: BinaryIO,
         program: Path,
         variables: dict[str, str],
@@ -364,7 +223,7 @@ class Runner:
     ) -> Ended:
         pool, spaces = self._started()
         spec = judged.adapter.spec
-        env = self._base_variables(judged, prepared) | variables
+        env = self._prepare.base_variables(judged, prepared) | variables
         writable = [prepared.places.run]
         if "COG_STATE_DIR" in env:
             writable.append(Path(env["COG_STATE_DIR"]))
@@ -394,7 +253,9 @@ class Runner:
             with self._state_turn(judged):
                 ended = pool.run(command, log=log, on_line=lambda line: self._tell(Line(judged.name, line)))
         if ended.view_failed and not copy:
-            self._say(judged, log, f"no private view of the model here ({ended.detail}); a copy is used")
+            self._prepare.say(
+                judged, log, f"no private view of the model here ({ended.detail}); a copy is used"
+            )
             return self._process(judged, prepared, log, program, variables, copy=True)
         return ended
 
@@ -418,7 +279,7 @@ class Runner:
     # -- after ----------------------------------------------------------------------------------------------------
 
     def _artifacts(
-        self, judged: Judged, prepared: _Prepared, ended: Ended, facts: dict[str, object]
+        self, judged: Judged, prepared: Prepared, ended: Ended, facts: dict[str, object]
     ) -> tuple[Artifact, ...]:
         spec = judged.adapter.spec
         if ended.reason is Reason.CANCELLED:
@@ -432,7 +293,7 @@ class Runner:
     def _judged_by_test(
         self,
         judged: Judged,
-        prepared: _Prepared,
+        prepared: Prepared,
         log: BinaryIO,
         artifacts: Sequence[Artifact],
         facts: dict[str, object],
@@ -445,7 +306,7 @@ class Runner:
             for item in artifacts
         ]
         prepared.places.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        variables = self._run_variables(judged, prepared) | {
+        variables = self._prepare.run_variables(judged, prepared) | {
             "COG_ARTIFACT_URI": self.project.uri(artifacts[0])
         }
         ended = self._process(judged, prepared, log, judged.adapter.directory / spec.test, variables)
@@ -458,7 +319,7 @@ class Runner:
             raise TestRefused(**error.facts) from error
         return ended
 
-    def _check_unmoved(self, judged: Judged, prepared: _Prepared) -> None:
+    def _check_unmoved(self, judged: Judged, prepared: Prepared) -> None:
         """Refuse a result when what it was made from moved under the run."""
         facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
         now = load(self.project, judged.adapter.directory)

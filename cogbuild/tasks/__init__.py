@@ -1,7 +1,8 @@
 """Pairs as doit tasks; the only place that knows doit.
 
 ``loader`` is the door that ``doit`` opens (an entry point), ``running`` the one of ``cogbuild adapt``. Both make the same
-tasks (``pairs``) and let doit order and run them; whether a pair has to run is asked of our verdict alone.
+tasks (``pairs``) and let doit order and run them; whether a pair has to run is asked of our verdict alone. ``state`` and
+``described`` answer what doit asks of pairs without running them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cogbuild.tasks.loader import LazyState, Loader
+    from cogbuild.tasks.loader import Loader
+    from cogbuild.tasks.state import LazyState
 
 __all__ = ["LazyState", "Loader"]
 
@@ -17,7 +19,7 @@ __all__ = ["LazyState", "Loader"]
 def __getattr__(name: str) -> object:
     # The command line imports ``running`` alone; the entry points name this package.
     if name in __all__:
-        from cogbuild.tasks import loader
+        from importlib import import_module
 
-        return getattr(loader, name)
+        return getattr(import_module(f"cogbuild.tasks.{'loader' if name == 'Loader' else 'state'}"), name)
     raise AttributeError(name)

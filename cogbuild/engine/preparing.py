@@ -1,0 +1,199 @@
+"""What a run needs before its process starts: environment, files, variables, directories."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cogbuild import library
+from cogbuild.adapters import kit_directory
+from cogbuild.database import pairs
+from cogbuild.database.pairs import LockRow
+from cogbuild.engine.artifacts import Places
+from cogbuild.engine.events import Line, Note
+from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
+from cogbuild.engine.recording import reasons_json
+from cogbuild.fingerprint.trees import Tree, left_out, selected
+from cogbuild.spec.names import artifact_variable, param_variable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from cogbuild.adapters import Adapter
+    from cogbuild.engine.events import Listener
+    from cogbuild.planner import Judged
+    from cogbuild.project import Project
+
+__all__ = ["Prepared", "Preparer"]
+
+_ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The directories of one run."""
+
+    places: Places
+    model: Path
+    tree: Tree
+    masked: tuple[str, ...]
+    environment: Path | None
+
+
+class Preparer:
+    """Gets runs ready."""
+
+    def __init__(self, project: Project, tell: Listener) -> None:
+        self.project = project
+        self._tell = tell
+        self._inherited: dict[str, dict[str, str]] = {}
+
+    # -- environments ---------------------------------------------------------------------------------------------
+
+    def resolve(self, judged: Judged, *, upgrade: bool = False) -> None:
+        """Resolve the pair's Python environment and keep the lock."""
+        from cogbuild.environment import resolve
+
+        wanted = judged.python
+        assert wanted is not None
+        asked_by = f"adapter {judged.adapter.name} for {judged.entry.repo}@{judged.entry.model[:12]}"
+        self._tell(
+            Note(
+                judged.name,
+                f"resolving {len(wanted.request.requirements)} packages for python {wanted.python.version}",
+            )
+        )
+        lock = resolve(
+            wanted.request,
+            wanted.python,
+            asked_by=asked_by,
+            upgrade=upgrade,
+            on_line=lambda line: self._tell(Line(judged.name, line)),
+        )
+        asked = json.dumps({"requirements": wanted.request.requirements, "asked_by": asked_by})
+        row = LockRow(wanted.request.digest, lock.python, lock.text, asked, time.time())
+        self.project.database.write(lambda con: pairs.put_lock(con, row, replace_old=upgrade))
+
+    def environment(self, judged: Judged, note: BinaryIO) -> Path | None:
+        """Return the pair's Python environment, made where it is not there yet."""
+        wanted = judged.python
+        if wanted is None:
+            return None
+        from cogbuild.environment import realise
+
+        assert wanted.lock is not None
+        if wanted.python.note:
+            self.say(judged, note, wanted.python.note)
+
+        def on_line(line: bytes) -> None:
+            note.write(line + b"\n")
+            self._tell(Line(judged.name, line))
+
+        return realise(
+            wanted.lock,
+            wanted.python,
+            self.project.data / "envs",
+            options=wanted.request.options,
+            on_line=on_line,
+        )
+
+    def say(self, judged: Judged, log: BinaryIO, text: str) -> None:
+        """Say something in the log and to whoever watches."""
+        log.write(f"cogbuild: {text}\n".encode())
+        self._tell(Note(judged.name, text))
+
+    # -- directories ----------------------------------------------------------------------------------------------
+
+    def begun(self, judged: Judged, transient: Path, name: str, kind: str, started: float) -> Places:
+        """Make the run's directory and write down whose it is, for whoever finds it after a crash."""
+        run = transient / f"{RUN_PREFIX}{name}"
+        run.mkdir()
+        reasons = reasons_json(judged.verdict.reasons)
+        note = {
+            "eid": judged.entry.eid,
+            "adapter": judged.adapter.name,
+            "key": judged.key,
+            "kind": kind,
+            "started": started,
+            "reasons": reasons,
+        }
+        (run / NOTE_FILE).write_text(json.dumps(note))
+        return Places(transient=transient, run=run, output=run / "out", list_file=run / "artifacts.jsonl")
+
+    def model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
+        """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
+        entry, inputs = judged.entry, judged.adapter.spec.inputs
+        whole = library.tree_of(self.project, entry.tree)
+        tree = selected(whole, inputs)
+        if not entry.sealed:
+            live = library.directory_of(self.project, entry, whole)
+            return tree, live, tuple(left_out(live, tree))
+        store = self.project.objects
+        directory = store.sealed(tree)
+        if store.check_sealed(tree):
+            # Somebody changed the store: made anew from the objects, which name what is missing if that fails.
+            store.unseal(tree.model_id)
+            directory = store.sealed(tree)
+        return tree, directory, ()
+
+    # -- variables ------------------------------------------------------------------------------------------------
+
+    def run_variables(self, judged: Judged, prepared: Prepared) -> dict[str, str]:
+        """Return the variables that name where a run may write."""
+        spec, places = judged.adapter.spec, prepared.places
+        env = {"COG_OUTPUT_DIR": str(places.output), "COG_ARTIFACTS_FILE": str(places.list_file)}
+        if spec.state:
+            state = self.project.data / "state" / judged.adapter.name
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            env["COG_STATE_DIR"] = str(state)
+        return env
+
+    def base_variables(self, judged: Judged, prepared: Prepared) -> dict[str, str]:
+        """Return all other variables: those of the contract, and what the site and the adapter let through."""
+        spec = judged.adapter.spec
+        env = dict(self._let_through(judged.adapter))
+        if prepared.environment is not None:
+            from cogbuild.environment import activate
+
+            env = activate(prepared.environment, env)
+        if spec.python is not None and spec.python.kit:
+            env["PYTHONPATH"] = str(kit_directory())
+        env |= judged.variables
+        for name, value in judged.params.items():
+            env[param_variable(name)] = value if isinstance(value, str) else json.dumps(value)
+        if judged.examples is not None:
+            at = prepared.places.run / "examples.json"
+            at.write_text(json.dumps(judged.examples, ensure_ascii=False))
+            env["COG_EXAMPLES_FILE"] = str(at)
+        for needed in judged.needs:
+            for item in needed.artifacts:
+                variable = artifact_variable(needed.adapter)
+                env.setdefault(variable, self.project.uri(item))
+                if item.name:
+                    env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
+        return env
+
+    def _let_through(self, adapter: Adapter) -> dict[str, str]:
+        known = self._inherited.get(adapter.name)
+        if known is None:
+            spec = adapter.spec
+            names = (
+                *_ALWAYS_PASSED,
+                *self.project.settings.pass_env,
+                *spec.env_pass,
+                *spec.env_hash,
+                *spec.env_secret,
+            )
+            known = {
+                key: value
+                for key, value in self.project.environ.items()
+                if any(fnmatch.fnmatchcase(key, name) for name in names)
+            }
+            known.setdefault("PATH", os.defpath)
+            self._inherited[adapter.name] = known
+        return known
