@@ -135,7 +135,7 @@ def find(con: sqlite3.Connection, eid: int) -> EntryRow | None:
     return _entry(row) if row else None
 
 
-def previous(con: sqlite3.Connection, entry: EntryRow) -> list[int]:
+def versions(con: sqlite3.Connection, entry: EntryRow) -> list[int]:
     """Return the eids of the repo's other versions, the latest first, live or not."""
     user, _, name = entry.repo.partition("/")
     rows = con.execute(
@@ -143,6 +143,21 @@ def previous(con: sqlite3.Connection, entry: EntryRow) -> list[int]:
         (user, name, entry.eid),
     )
     return [eid for (eid,) in rows]
+
+
+def previous(con: sqlite3.Connection, entry: EntryRow, aid: int) -> int | None:
+    """Return the repo's version before the entry that has an outcome of the adapter, else the next after it."""
+    user, _, name = entry.repo.partition("/")
+    for side, order in (("<=", "DESC"), (">", "ASC")):
+        row = con.execute(
+            "SELECT e.eid FROM entries e JOIN outcomes o ON o.eid = e.eid AND o.aid = ? "
+            "WHERE e.rid = (SELECT rid FROM repos WHERE user = ? AND name = ?) "
+            f"AND e.added {side} ? AND e.eid != ? ORDER BY e.added {order} LIMIT 1",
+            (aid, user, name, entry.added, entry.eid),
+        ).fetchone()
+        if row is not None:
+            return int(row[0])
+    return None
 
 
 def next_seq(con: sqlite3.Connection) -> int:

@@ -222,6 +222,17 @@ def outcome(con: sqlite3.Connection, eid: int, aid: int) -> Outcome | None:
     return _outcome(row) if row else None
 
 
+def stamp(con: sqlite3.Connection, eid: int, aid: int | None) -> tuple[object, ...]:
+    """Return what moves whenever the database says something new of a pair: entry, outcome, and why it is listed."""
+    row = con.execute(
+        "SELECT e.seq, o.key, o.attempt, o.made, o.test, o.test_failed, o.lost, p.why FROM entries e "
+        "LEFT JOIN outcomes o ON o.eid = e.eid AND o.aid = ?2 LEFT JOIN pending p ON p.eid = e.eid AND p.aid = ?2 "
+        "WHERE e.eid = ?1",
+        (eid, aid),
+    ).fetchone()
+    return tuple(row) if row is not None else (None,) * 8
+
+
 def outcomes(
     con: sqlite3.Connection, *, eids: Iterable[int] | None = None, aid: int | None = None
 ) -> dict[tuple[int, int], Outcome]:
@@ -271,10 +282,13 @@ def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
 
 def enqueue_dependents(con: sqlite3.Connection, aid: int, eid: int) -> None:
     """List the pairs of the same model whose adapters need this one."""
-    name = con.execute("SELECT name FROM adapters WHERE aid = ?", (aid,)).fetchone()[0]
-    for other, needs in con.execute("SELECT aid, needs FROM adapters WHERE needs != '[]'").fetchall():
-        if name in json.loads(needs):
-            add_pending(con, other, [eid], "needs")
+    rows = con.execute(
+        "SELECT d.aid FROM adapters d, adapters n WHERE n.aid = ? AND d.needs != '[]' "
+        "AND EXISTS (SELECT 1 FROM json_each(d.needs) WHERE value = n.name)",
+        (aid,),
+    )
+    for (other,) in rows.fetchall():
+        add_pending(con, other, [eid], "needs")
 
 
 def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:

@@ -27,6 +27,7 @@ CREATE TABLE entries(
     cpu_image TEXT, settings TEXT NOT NULL, UNIQUE(rid, mid));
 CREATE INDEX entries_special ON entries(eid) WHERE live AND (cpu_image IS NOT NULL OR settings ->> 'adapters' IS NOT NULL);
 CREATE INDEX entries_of_model ON entries(mid);
+CREATE INDEX entries_of_repo ON entries(rid, added);
 CREATE TABLE links(
     path TEXT PRIMARY KEY, repo TEXT NOT NULL, eid INTEGER REFERENCES entries, declared INTEGER NOT NULL, memo BLOB)
     WITHOUT ROWID;

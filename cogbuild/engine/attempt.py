@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild.adapters import load
 from cogbuild.database.pairs import Artifact, Attempt
 from cogbuild.engine.artifacts import Places, artifacts_of
 from cogbuild.engine.ending import error_of
@@ -64,6 +63,7 @@ class Runner:
         self._pool: Pool | None = None
         self._spaces: Workspaces | None = None
         self._cancelled = False
+        self._adapters: dict[Path, Memo] = {}  # what their directories looked like after the last run
         import threading
 
         self._starting = threading.Lock()
@@ -322,10 +322,11 @@ class Runner:
     def _check_unmoved(self, judged: Judged, prepared: Prepared) -> None:
         """Refuse a result when what it was made from moved under the run."""
         facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
-        now = load(self.project, judged.adapter.directory)
-        if now.part != judged.adapter.part:
-            files = list(differences(judged.adapter.tree, now.tree))
-            raise AdapterFilesMoved(**facts, files=files or "its environment")
+        directory = judged.adapter.directory
+        self._adapters[directory] = read_tree(directory, self._adapters.get(directory), rules="adapter")
+        moved = differences(judged.adapter.tree, self._adapters[directory].tree)
+        if files := [path for path in moved if not path.endswith(".md")]:
+            raise AdapterFilesMoved(**facts, files=files[:8])
         if judged.entry.sealed:
             if found := self.project.objects.check_sealed(prepared.tree):
                 raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])

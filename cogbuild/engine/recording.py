@@ -42,6 +42,8 @@ class Recorder:
 
     def __init__(self, project: Project) -> None:
         self.project = project
+        self._aids: dict[str, int] = {}
+        self._stored: set[str] = set()
 
     def made(
         self,
@@ -73,6 +75,7 @@ class Recorder:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
         self.project.database.write(work)
+        self._stored.update(part.digest for part in judged.parts)
         if last is not None:
             self.project.cache.put(
                 Record(
@@ -147,15 +150,13 @@ class Recorder:
         """Take a pair that turned out fresh off the list."""
         self.project.database.write(lambda con: pairs.done(con, self._aid(con, judged), [judged.entry.eid]))
 
-    def aid(self, judged: Judged) -> int:
-        """Return the adapter's number, given where it is new."""
-        known = pairs.adapter_id(self.project.con, judged.adapter.name)
-        if known is not None:
-            return known
-        return self.project.database.write(lambda con: self._aid(con, judged))
-
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
-        return pairs.add_adapter(con, judged.adapter.name)
+        name = judged.adapter.name
+        known = self._aids.get(name) or pairs.adapter_id(con, name)
+        if known is None:
+            return pairs.add_adapter(con, name)  # kept in mind only once it is durable
+        self._aids[name] = known
+        return known
 
     def _put_attempts(self, con: sqlite3.Connection, judged: Judged, attempts: Sequence[Attempt]) -> None:
         aid = self._aid(con, judged)
@@ -163,7 +164,7 @@ class Recorder:
             pairs.put_attempt(con, replace(attempt, aid=aid))
 
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
-        models.put_parts(con, [part for part in judged.parts if part.blob or part.kind == "rows"])
+        models.put_parts(con, [part for part in judged.parts if part.digest not in self._stored])
         pairs.put_outcome(con, replace(outcome, aid=self._aid(con, judged)))
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:

@@ -73,14 +73,17 @@ class Engine:
 
     # -- one pair -------------------------------------------------------------------------------------------------
 
-    def run(self, entry: EntryRow, name: str) -> Result:
+    def run(self, entry: EntryRow, name: str, planned: Judged | None = None) -> Result:
         """Bring one pair up to date and return how it ended; that is durable, and the listener knows.
 
-        What goes wrong with the pair is in the result. Raises errors of state (exit 3): then no pair can go on.
+        *planned* is what the plan found of it, which saves judging where nothing happened since. What goes wrong with
+        the pair is in the result. Raises errors of state (exit 3): then no pair can go on.
         """
         started = time.monotonic()
         self._use()
-        judged = self.judge.explained(self.judge.look(entry, name))
+        if planned is None or not self.judge.still(planned):
+            planned = self.judge.look(entry, name)
+        judged = self.judge.explained(planned)
         try:
             result = self._bring(judged)
         except CogbuildError as error:
@@ -139,7 +142,7 @@ class Engine:
             if waited:
                 # Whoever was first may have done it, also for a pair that this run was told to force.
                 self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
-            again = self._looked_again(judged)
+            again = judged if not waited and self.judge.still(judged) else self._looked_again(judged)
             if again.key != judged.key and again.key is not None:
                 return self._bring(
                     again

@@ -344,6 +344,8 @@ def selected(tree: Tree, inputs: Sequence[str]) -> Tree:
 
 def differences(old: Tree, new: Tree) -> Iterator[str]:
     """Yield the paths at which two trees differ."""
+    if old.entries == new.entries:
+        return
     before = {entry.path: entry for entry in old.entries}
     after = {entry.path: entry for entry in new.entries}
     for path in sorted(before.keys() | after.keys()):

@@ -73,6 +73,7 @@ class Judged:
     examples: list[dict[str, Any]] | None = None
     python: Wanted | None = None
     parts: tuple[Part, ...] = ()  # that the manifest refers to and that may be new
+    stamp: tuple[object, ...] | None = None  # what the database said of the pair itself when it was judged
 
     @property
     def name(self) -> str:
@@ -139,8 +140,9 @@ class Judge:
         adapter = self.adapters[name]
         aid = self.aid(name)
         con = self.project.con
-        outcome = pairs.outcome(con, entry.eid, aid) if aid is not None else None
-        why = pairs.why_pending(con, aid, entry.eid) if aid is not None else None
+        stamp = pairs.stamp(con, entry.eid, aid)
+        outcome = pairs.outcome(con, entry.eid, aid) if aid is not None and stamp[1] is not None else None
+        why = str(stamp[-1]) if stamp[-1] is not None else None
         states, needed = self._needs(entry, adapter)
         facts = Facts(
             key=None,
@@ -157,7 +159,21 @@ class Judge:
         )
         if any(state.state not in (NeedState.DONE, NeedState.NOT_APPLICABLE) for state in states):
             return Judged(entry, adapter, judge(facts), None, outcome, None, needed)
-        return self._with_manifest(entry, adapter, facts, outcome, needed)
+        return replace(self._with_manifest(entry, adapter, facts, outcome, needed), stamp=stamp)
+
+    def still(self, judged: Judged) -> bool:
+        """Whether the pair would be judged the same now, by one look at the database and one at the cache.
+
+        Only said of pairs that depend on nothing else: those without needs, whose environment is resolved.
+        """
+        pair = (judged.entry.eid, judged.adapter.name)
+        if judged.stamp is None or judged.adapter.needs or judged.verdict.settled or pair in self.forced:
+            return False
+        if judged.python is not None and judged.python.lock is None:
+            return False
+        if pairs.stamp(self.project.con, judged.entry.eid, self.aid(judged.adapter.name)) != judged.stamp:
+            return False
+        return judged.record is not None or self.restorable(judged.key or "") is None
 
     def _with_manifest(
         self,
@@ -371,12 +387,12 @@ class Judge:
         aid = self.aid(judged.adapter.name)
         if aid is None:
             return "", None
-        for eid in models.previous(self.project.con, judged.entry):
-            other = pairs.outcome(self.project.con, eid, aid)
-            if other is not None:
-                entry = models.find(self.project.con, eid)
-                return f"version {entry.model[:12] if entry else '?'}", Manifest.decode(other.manifest)
-        return "", None
+        eid = models.previous(self.project.con, judged.entry, aid)
+        other = pairs.outcome(self.project.con, eid, aid) if eid is not None else None
+        if eid is None or other is None:
+            return "", None
+        entry = models.find(self.project.con, eid)
+        return f"version {entry.model[:12] if entry else '?'}", Manifest.decode(other.manifest)
 
     def compare(self, before: Manifest, after: Manifest, fresh: tuple[Part, ...] = ()) -> list[Change]:
         """Return the rows in which two manifests differ, parts opened."""

@@ -30,16 +30,18 @@ _UNSUCCESSFUL = (Status.FAILED, Status.BLOCKED, Status.CANCELLED)
 class PairAction(BaseAction):  # type: ignore[misc] # doit has no types
     """Brings one pair up to date. Not a ``PythonAction``: that one swaps the whole process's stdout while it runs."""
 
-    def __init__(self, run: Run, eid: int, adapter: str) -> None:
+    def __init__(self, run: Run, judged: Judged) -> None:
         self.run = run
-        self.eid = eid
-        self.adapter = adapter
+        self.eid = judged.entry.eid
+        self.adapter = judged.adapter.name
+        self.judged: Judged | None = judged
         self.out = self.err = self.result = None
         self.values: dict[str, Any] = {}
 
     def execute(self, out: object = None, err: object = None) -> TaskFailed | TaskError | None:  # noqa: ARG002 - doit's signature
         """Run the pair; what went wrong has been told to whoever watches, so doit reports nothing of it."""
-        result = self.run.pair(self.eid, self.adapter)
+        planned, self.judged = self.judged, None
+        result = self.run.pair(self.eid, self.adapter, planned)
         if result is None:
             return TaskError("the run was given up", report=False)
         if result.status in _UNSUCCESSFUL:
@@ -59,7 +61,7 @@ def pair_task(run: Run, judged: Judged, *, needs: Sequence[str], **more: Any) ->
     """Return the task of a pair; *needs* are the pairs of its model that run before it."""
     return Task(
         task_name(judged.name),
-        [PairAction(run, judged.entry.eid, judged.adapter.name)],
+        [PairAction(run, judged)],
         task_dep=[task_name(name) for name in needs],
         subtask_of=BASENAME,
         **more,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
-    from cogbuild.planner import Plan
+    from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
 
 __all__ = ["Run", "run_plan"]
@@ -70,15 +70,15 @@ class Run:
         if not fresh:
             self.ignored += 1
 
-    def pair(self, eid: int, adapter: str) -> Result | None:
+    def pair(self, eid: int, adapter: str, planned: Judged | None = None) -> Result | None:
         """Bring one pair up to date; None where the run can't go on."""
         from cogbuild.database import models
 
         if self.fatal is not None:
             return None
         try:
-            entry = models.find(self.project.con, eid)
-            return self.engine.run(entry, adapter) if entry is not None else None
+            entry = planned.entry if planned is not None else models.find(self.project.con, eid)
+            return self.engine.run(entry, adapter, planned) if entry is not None else None
         except CogbuildError as error:
             self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback

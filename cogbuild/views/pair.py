@@ -117,7 +117,7 @@ def _unjudged(judge: Judge, entry: EntryRow, adapter: str) -> str | None:
 
 def _superseded(project: Project, entry: EntryRow) -> str | None:
     """Return which version stands where this one of a live directory did."""
-    for eid in models.previous(project.con, entry):
+    for eid in models.versions(project.con, entry):
         newer = models.find(project.con, eid)
         if newer is not None and newer.live and not newer.sealed and newer.added >= entry.added:
             return f"its directory holds another version now, {newer.model[:12]}"
