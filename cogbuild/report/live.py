@@ -66,12 +66,13 @@ class Live:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if self._log is not None and not isinstance(event, Result):
+        if self._log is not None:
             self._log(event)
         with self._guard:
+            begun = event.pair in self._running
             self._hear(event)
         console = self._drawn()
-        if isinstance(event, Result) and (lines := result_lines(event)):
+        if isinstance(event, Result) and (lines := result_lines(event, begun=begun)):
             text = _text("\n".join(lines), _STYLES.get(event.status), len(str(event.status)))
             console.print(text, soft_wrap=True)
 

@@ -20,18 +20,24 @@ class Plain:
     def __init__(self, out: TextIO | None, log: TextIO) -> None:
         self.out = out
         self.log = log
+        self._begun: set[str] = set()
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
         if isinstance(event, Line):
             self._say(self.log, f"{event.pair} | {printable(event.text)}")
         elif isinstance(event, Note):
+            self._begun.add(event.pair)
             self._say(self.log, f"{event.pair}: {event.text}")
         elif isinstance(event, Started):
+            self._begun.add(event.pair)
             self._say(self.log, f"{event.pair}: {reason_text(event.reasons)}")
-        elif self.out is not None:
-            for line in result_lines(event):
-                self._say(self.out, line)
+        else:
+            begun = event.pair in self._begun
+            self._begun.discard(event.pair)
+            if self.out is not None:
+                for line in result_lines(event, begun=begun):
+                    self._say(self.out, line)
 
     def _say(self, stream: TextIO, line: str) -> None:
         stream.write(line + "\n")
@@ -44,8 +50,11 @@ class Plain:
         """Nothing is held back."""
 
 
-def result_lines(result: Result) -> list[str]:
-    """Return how a pair ended: status, pair, and the artifacts' URIs or the reason."""
+def result_lines(result: Result, *, begun: bool = True) -> list[str]:
+    """Return how a pair ended: status, pair, and the artifacts' URIs or the reason.
+
+    What was cancelled before it was *begun* is left to the total: there may be thousands.
+    """
     head = f"{result.status:<8} {result.pair}"
     if result.status is Status.FRESH:
         return []
@@ -54,7 +63,7 @@ def result_lines(result: Result) -> list[str]:
     if result.status is Status.FAILED:
         return [f"{head}: {result.error.title if result.error else ''}"]
     if result.status is Status.CANCELLED:
-        return [head]
+        return [head] if begun else []
     spent = f"{span(result.saved)} saved" if result.status is Status.RESTORED else span(result.seconds)
     names = [artifact.name for artifact in result.artifacts]
     return [f"{head}  {spent}"] + [

@@ -36,10 +36,13 @@ class Summary:
     counts: dict[Status, int]
     failures: tuple[Result, ...] = ()
     problems: tuple[Problem, ...] = ()
+    #: Pairs that would have run, had the user not told doit to ignore them.
+    ignored: int = 0
 
     def line(self) -> str:
         """Return ``2 built, 1 restored, 40 fresh, 1 failed``."""
         parts = [f"{count} {status}" for status in _ORDER if (count := self.counts.get(status, 0))]
+        parts += [f"{self.ignored} ignored"] if self.ignored else []
         return ", ".join(parts) or "no pairs"
 
     def lines(self) -> Iterator[str]:

@@ -94,7 +94,7 @@ class Run:
         fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen - self.ignored
         counts[Status.CANCELLED] += max(0, self.expected - counts.total()) + self.unseen
         counts[Status.FRESH] += max(0, fresh)
-        return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems))
+        return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems), self.ignored)
 
     @property
     def exit_code(self) -> int:

@@ -295,13 +295,15 @@ def test_an_interruption_keeps_what_is_finished(box: Sandbox, number: signal.Sig
     box.adapter(
         "count", box.counting("count", f"test $COG_REPO_NAME = b || {{ touch {at_it}; sleep 60; }}\necho a:b")
     )
-    for name in "ab":
+    for name in "cab":
         box.add(name)
     run = _started(box, until=at_it)
     run.send_signal(number)
     out, err = run.communicate(timeout=20)
     assert (run.returncode, "Traceback" in err) == (code, False)
-    assert out.splitlines()[-1] == "1 built, 1 cancelled"
+    assert out.splitlines()[-1] == "1 built, 2 cancelled"
+    named = [line.partition("/")[2][0] for line in out.splitlines() if line.startswith("cancelled")]
+    assert named == ["a"], "what was never begun is counted, not listed"
     assert box.ran() == ["b count", "a count"]
 
 

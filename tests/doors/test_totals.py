@@ -32,5 +32,5 @@ def test_pairs_that_doit_passes_over(box: Sandbox) -> None:
     name = next(word for word in _doit(box, "list", "--all", "-q").split() if word.endswith(":one"))
     assert _doit(box, name).splitlines() == [f"-- {name}", "1 fresh"]
     _doit(box, "ignore", name)
-    assert _doit(box, "-a").splitlines()[-1] == "1 built"
+    assert _doit(box, "-a").splitlines()[-1] == "1 built, 1 ignored"
     assert box.ran()[2:] == ["a two"]
