@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -165,16 +165,25 @@ def why_pending(con: sqlite3.Connection, aid: int, eid: int) -> str | None:
 
 
 def add_pending(con: sqlite3.Connection, aid: int, eids: Iterable[int], why: str) -> None:
-    """List pairs as not done; a reason that is there already stays, except that "planned" gives way."""
+    """List pairs as not done. "planned" takes no other reason's place, and "forgotten" gives way to a run alone."""
     con.executemany(
-        "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why WHERE excluded.why != 'planned'",
+        "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why "
+        "WHERE excluded.why != 'planned' AND (why != 'forgotten' OR excluded.why LIKE 'failed%')",
         ((aid, eid, why) for eid in eids),
     )
 
 
-def done(con: sqlite3.Connection, aid: int, eids: Iterable[int]) -> None:
-    """Take pairs off the list."""
-    con.executemany("DELETE FROM pending WHERE aid = ? AND eid = ?", ((aid, eid) for eid in eids))
+def done(con: sqlite3.Connection, aid: int, eids: Iterable[int], context: str) -> None:
+    """Take pairs off the list that were found to need nothing under *context*.
+
+    Those stay that the adapter's mark rests on under another context (another process has another version of the
+    adapter), and those that something happened to since they were judged.
+    """
+    con.executemany(
+        "DELETE FROM pending WHERE aid = ?1 AND eid = ?2 AND why NOT IN ('lost', 'forgotten', 'cleaned') "
+        "AND EXISTS (SELECT 1 FROM adapters a WHERE a.aid = ?1 AND (a.context = ?3 OR a.context IS NULL))",
+        ((aid, eid, bytes.fromhex(context)) for eid in eids),
+    )
 
 
 # -- outcomes -----------------------------------------------------------------------------------------------------
@@ -247,8 +256,11 @@ def outcomes(
     return {(row[0], row[1]): _outcome(row) for row in rows}
 
 
-def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
-    """Record how a pair stands; take it off the list; list the pairs that need it if its identity moved."""
+def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
+    """Record how a pair stands; take it off the list; list the pairs that need it if its identity moved.
+
+    *context* is the one that it was judged under: under another the pair may still have something to do.
+    """
     before = outcome(con, new.eid, new.aid)
     con.execute(
         "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -269,7 +281,11 @@ def put_outcome(con: sqlite3.Connection, new: Outcome) -> None:
             new.reasons,
         ),
     )
-    done(con, new.aid, [new.eid])
+    con.execute(
+        "DELETE FROM pending WHERE aid = ?1 AND eid = ?2 "
+        "AND EXISTS (SELECT 1 FROM adapters a WHERE a.aid = ?1 AND (a.context = ?3 OR a.context IS NULL))",
+        (new.aid, new.eid, bytes.fromhex(context)),
+    )
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts)))
     moved = (
         before is None
@@ -336,11 +352,6 @@ def any_lost(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> bool:
         con.execute("SELECT 1 FROM lost WHERE artifact = ?", (name,)).fetchone()
         for name in lost_names(artifacts)
     )
-
-
-def update_test(con: sqlite3.Connection, old: Outcome, *, test: str | None, failed: str | None) -> None:
-    """Record what a changed test said of an outcome."""
-    put_outcome(con, replace(old, test=test, test_failed=failed))
 
 
 def count(

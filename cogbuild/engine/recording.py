@@ -119,7 +119,8 @@ class Recorder:
 
         def work(con: sqlite3.Connection) -> None:
             self._put_attempts(con, judged, [attempt])
-            pairs.put_outcome(con, replace(outcome, test=judged.adapter.test, test_failed=failed))
+            new = replace(outcome, test=judged.adapter.test, test_failed=failed)
+            pairs.put_outcome(con, new, judged.adapter.context)
             if failed is not None:
                 pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
 
@@ -148,7 +149,10 @@ class Recorder:
 
     def settled(self, judged: Judged) -> None:
         """Take a pair that turned out fresh off the list."""
-        self.project.database.write(lambda con: pairs.done(con, self._aid(con, judged), [judged.entry.eid]))
+        context = judged.adapter.context
+        self.project.database.write(
+            lambda con: pairs.done(con, self._aid(con, judged), [judged.entry.eid], context)
+        )
 
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         name = judged.adapter.name
@@ -165,7 +169,7 @@ class Recorder:
 
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
         models.put_parts(con, [part for part in judged.parts if part.digest not in self._stored])
-        pairs.put_outcome(con, replace(outcome, aid=self._aid(con, judged)))
+        pairs.put_outcome(con, replace(outcome, aid=self._aid(con, judged)), judged.adapter.context)
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
         assert judged.manifest is not None

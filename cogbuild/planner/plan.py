@@ -67,18 +67,24 @@ class Plan:
     def _chunk(self, eids: list[int]) -> list[Judged]:
         project = self.judge.project
         todo: list[Judged] = []
-        fresh: dict[int, list[int]] = {}
+        fresh: dict[str, list[int]] = {}
         for entry in models.entries(project.con, eids=eids):
             wanted = self.judge.wanted(entry)
             for name in self._chosen(entry, wanted):
                 judged = self.judge.look(entry, name) if name in wanted else None
                 if judged is not None and not judged.verdict.settled:
                     todo.append(judged)
-                elif (aid := self.judge.aid(name)) is not None:
-                    fresh.setdefault(aid, []).append(entry.eid)
+                else:
+                    fresh.setdefault(name, []).append(entry.eid)
         if self.record and fresh:
-            project.database.write(lambda con: _settle(con, fresh))
+            project.database.write(lambda con: self._settle(con, fresh))
         return todo
+
+    def _settle(self, con: Any, fresh: dict[str, list[int]]) -> None:
+        for name, eids in fresh.items():
+            aid = self.judge.aid(name)
+            if aid is not None:
+                pairs.done(con, aid, eids, self.judge.adapters[name].context)
 
     def _chosen(self, entry: EntryRow, wanted: list[str]) -> list[str]:
         """Return the adapters to judge for the entry, and those that they need whose artifacts turn out to be gone."""
@@ -179,11 +185,6 @@ class Planner:
         return plain * len(names) + sum(
             1 for entry in special for name in self.judge.wanted(entry) if name in names
         )
-
-
-def _settle(con: Any, fresh: dict[int, list[int]]) -> None:
-    for aid, eids in fresh.items():
-        pairs.done(con, aid, eids)
 
 
 def _closest(name: str, known: Iterable[str]) -> list[str] | None:

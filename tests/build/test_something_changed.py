@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from conftest import Sandbox
 
+from cogbuild.adapters import active
+from cogbuild.database import pairs
 from cogbuild.engine import Status
+from cogbuild.planner import Planner
 from cogbuild.verdict import Kind
 
 
@@ -143,4 +146,38 @@ def test_a_prefix_of_the_id_names_the_model(box: Sandbox) -> None:
     box.add("a")
     chosen = box.add("b")
     assert box.adapt(chosen.model[:7]).ran == ["b one"]
+    assert box.adapt().ran == ["a one"]
+
+
+def test_a_forgotten_pair_stays_forgotten_while_it_is_blocked(box: Sandbox) -> None:
+    """What was asked to be done anew is done anew, also when a failing need came in between."""
+    box.adapter("low", box.counting("low", 'echo 1 > "$COG_OUTPUT_DIR/p"; echo "$COG_OUTPUT_DIR/p"'))
+    box.adapter("upper", needs=["low"])
+    box.add("a")
+    box.adapt()
+    with box.project() as project:
+        aid = pairs.adapter_id(project.con, "upper")
+        assert aid is not None
+        project.database.write(lambda con: pairs.add_pending(con, aid, [1], "forgotten"))
+    box.adapter("low", box.counting("low", "exit 1"))
+    assert box.adapt().status("a upper") is Status.BLOCKED
+    box.adapter("low", box.counting("low", 'echo 1 > "$COG_OUTPUT_DIR/p"; echo "$COG_OUTPUT_DIR/p"'))
+    assert box.adapt().ran == ["a upper"]
+
+
+def test_two_versions_of_an_adapter_at_once_hide_nothing_from_each_other(box: Sandbox) -> None:
+    """One process plans with an edited adapter while another judges with the old one: the edit is still built."""
+    box.adapter("one")
+    box.add("a")
+    box.adapt()
+    with box.project() as old:
+        planner = Planner(old, active(old))
+        box.adapter("one", box.counting("one", 'echo 2 > "$COG_OUTPUT_DIR/p"; echo "$COG_OUTPUT_DIR/p"'))
+        with box.project() as new:
+            Planner(new, active(new)).plan()  # lists the pair and moves the mark to the edit's context
+        plan = planner.plan()
+        plan.eids, plan.candidates = [1], {"one": {1}}
+        with box.project() as new:
+            Planner(new, active(new)).plan()
+        assert list(plan) == []  # fresh, as the old version sees it
     assert box.adapt().ran == ["a one"]
