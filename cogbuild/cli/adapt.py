@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, print_json
+from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, known_repos, print_json
 
 if TYPE_CHECKING:
     from cogbuild.engine import Event, Result
@@ -60,6 +60,7 @@ def adapt(
 
     planner = output.planner(directories)
     plan = planner.plan(Selection(models, repos, names, force), dry=dry_run)
+    known_repos(output.project, repos)
     if dry_run:
         _foretell(plan, in_json=in_json)
         return

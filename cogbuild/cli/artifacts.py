@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, as_json, print_json
+from cogbuild.cli.common import Failure, Output, as_json, known_repos, print_json
 
 if TYPE_CHECKING:
     from cogbuild.database.pairs import Artifact
@@ -50,6 +50,7 @@ def ls(
     from cogbuild.housekeeping.made import every
 
     project = output.project
+    known_repos(project, repos)
     active = _active(project)
     found = (
         item

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "one_entry", "tell"]
+__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "known_repos", "one_entry", "tell"]
 
 
 class Failure(Exception):
@@ -82,6 +82,19 @@ def one_entry(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[
 
     library.refresh_links(project)
     return library.find(project, prefix, repos)
+
+
+def known_repos(project: Project, repos: Sequence[str]) -> None:
+    """Raise ``UnknownRepo`` for a repo that never held a model: a slip of the pen is not "nothing to do".
+
+    To be asked after live directories were looked at, since these bring repos along.
+    """
+    from cogbuild.database import models
+    from cogbuild.errors.models import UnknownRepo
+
+    for repo in repos:
+        if not project.exists or not models.entries(project.con, repos=[repo], live=False, limit=1):
+            raise UnknownRepo(repo=repo)
 
 
 def tell(error: CogbuildError) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, as_json, one_entry, print_json, tell
+from cogbuild.cli.common import Failure, Output, as_json, known_repos, one_entry, print_json, tell
 
 if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow
@@ -133,6 +133,7 @@ def ls(output: Output, *, repos: tuple[str, ...], in_json: bool) -> None:
 
     project = output.project
     problems = refresh_links(project)
+    known_repos(project, repos)
     found = rows.entries(project.con, repos=repos) if project.exists else []
     if in_json:
         print_json({"models": [entry_json(entry) for entry in found], "problems": problems_json(problems)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cogbuild.cli.common import Output, adapter_dirs, as_json, print_json
+from cogbuild.cli.common import Output, adapter_dirs, as_json, known_repos, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ def status(
     if not adapters and not everything:
         raise NoAdapters(looked_in="the settings and --adapter-dir")
     problems = refresh_links(project)
+    known_repos(project, repos)
     on = page(sys.stdout)
     matrix = (
         _page(project, adapters, repos, names, on, 0 if everything else number) if project.exists else None

@@ -13,6 +13,7 @@ __all__ = [
     "NotAModelPath",
     "SpecialFile",
     "UnknownModel",
+    "UnknownRepo",
     "UnreadableFile",
 ]
 
@@ -51,6 +52,11 @@ class LinkedDirectoryGone(CogbuildError):
 
 class UnknownModel(CogbuildError):
     headline = "no model has the ID {model}"
+    hint = "list the models with `cogbuild models ls`"
+
+
+class UnknownRepo(CogbuildError):
+    headline = "no model was ever in the repo {repo}"
     hint = "list the models with `cogbuild models ls`"
 
 

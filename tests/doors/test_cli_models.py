@@ -299,3 +299,16 @@ def test_what_a_zip_may_unpack_to_is_chosen_on_the_command_line(box: Sandbox, co
     assert cogbuild("models", "ls", "--json").json["models"] == []
     assert cogbuild("models", "add", box.root / "bert.zip", "--zip-limit", "lots").code == 2
     assert cogbuild("models", "add", box.root / "bert.zip", "--zip-limit", "6K").code == 0
+
+
+@pytest.mark.parametrize("command", [("adapt",), ("status",), ("models", "ls"), ("artifacts", "ls")])
+def test_a_repo_that_never_was_is_refused(box: Sandbox, cogbuild: Door, command: tuple[str, ...]) -> None:
+    """A mistyped repo is not "nothing to do"; one that has models is fine."""
+    box.adapter("one")
+    box.add("a")
+    said = cogbuild(*command, "--repo", "local/b")
+    assert (said.out, said.code) == ("", 2)
+    assert said.err == (
+        "no model was ever in the repo local/b\nhint: list the models with `cogbuild models ls`\n"
+    )
+    assert cogbuild(*command, "--repo", "local/a").code == 0
