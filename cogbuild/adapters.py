@@ -18,6 +18,7 @@ from cogbuild.errors.adapters import (
     NoAdapterFile,
     NoScriptInterpreter,
     ScriptHasNoInterpreter,
+    ScriptHasWindowsLines,
     ScriptMissing,
     ScriptNotExecutable,
     TwoAdaptersOneName,
@@ -324,6 +325,8 @@ def _interpreter(project: Project, spec: AdapterSpec, script: Path) -> str:
         return "native"
     if not first.startswith(b"#!"):
         raise NoScriptInterpreter(adapter=spec.name, script=script)
+    if first.endswith(b"\r\n"):
+        raise ScriptHasWindowsLines(adapter=spec.name, script=script)
     words = os.fsdecode(first[2:]).split()
     program = _program(words)
     if spec.python is not None and os.path.basename(program).startswith("python") and "/" not in program:

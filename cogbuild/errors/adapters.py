@@ -28,6 +28,7 @@ __all__ = [
     "NoAdapters",
     "NoScriptInterpreter",
     "ScriptHasNoInterpreter",
+    "ScriptHasWindowsLines",
     "ScriptMissing",
     "ScriptNotExecutable",
     "TestRefused",
@@ -85,6 +86,11 @@ class ScriptNotExecutable(CogbuildError):
 class ScriptHasNoInterpreter(CogbuildError):
     headline = "the script of adapter {adapter} names an interpreter that is not there"
     hint = "install it, or correct the script's first line"
+
+
+class ScriptHasWindowsLines(CogbuildError):
+    headline = "the lines of adapter {adapter}'s script end as on Windows, so its interpreter is not found"
+    hint = "sed -i 's/\\r$//' {script}"
 
 
 class NoScriptInterpreter(CogbuildError):

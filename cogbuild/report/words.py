@@ -93,5 +93,5 @@ def reason_text(reasons: Iterable[Reason], *, most: int = 3) -> str:
     rows = [row_text(reason) for reason in moved[:most]]
     if len(moved) > most:
         rows.append(f"and {len(moved) - most} more rows")
-    against = f" against {moved[0].text}" if moved and moved[0].text.startswith("version ") else ""
+    against = f", compared with {moved[0].text}" if moved and moved[0].text.startswith("version ") else ""
     return printable("; ".join(said)) + (f"{against}: " + ", ".join(rows) if rows else "")

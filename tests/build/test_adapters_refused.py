@@ -65,6 +65,17 @@ def test_script_without_an_interpreter(box: Sandbox) -> None:
     assert "  interpreter  no-such-program\n" in refusal(box)
 
 
+def test_script_from_windows(box: Sandbox) -> None:
+    """A first line that ends in CR LF names a program that is not there; the remedy can be pasted."""
+    directory = box.adapter("one", "#!/bin/sh\n")
+    (directory / "adapter.sh").write_bytes(b"#!/bin/sh\r\necho a:b\r\n")
+    assert refusal(box) == (
+        "the lines of adapter one's script end as on Windows, so its interpreter is not found\n"
+        "  script  …/adapters/one/adapter.sh\n"
+        "hint: sed -i 's/\\r$//' …/adapters/one/adapter.sh"
+    )
+
+
 def test_two_adapters_of_one_name(box: Sandbox) -> None:
     """Both directories are named."""
     box.adapter("one")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from door import settled
 
 if TYPE_CHECKING:
     from conftest import Sandbox
@@ -209,6 +210,18 @@ def test_an_adapter_from_a_directory_joins(box: Sandbox, cogbuild: Door) -> None
     box.add("a")
     said = cogbuild("adapt", "--adapter-dir", os.path.relpath(directory))
     assert (box.ran(), said.code) == (["a guest"], 0)
+
+
+def test_a_new_version_is_compared_with_the_one_before(box: Sandbox, cogbuild: Door) -> None:
+    """The line says what was never built, with what it is compared, and which row differs."""
+    box.adapter("count", uses=[])
+    box.add("a", {"notes.txt": "one"})
+    cogbuild("adapt")
+    box.add("a", {"notes.txt": "two"})
+    said = settled(cogbuild("adapt").err)
+    assert said.startswith(
+        "local/a@ID:count: never built, compared with version ID: model:notes.txt file ID → file ID\n"
+    )
 
 
 def test_fail_fast_begins_no_more(box: Sandbox, cogbuild: Door) -> None:
