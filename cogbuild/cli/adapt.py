@@ -110,6 +110,7 @@ def _as_json(project: Project, run: Run, results: list[Result]) -> dict[str, Any
         "results": [result_json(result, model_of(project, result.pair)) for result in results],
         "summary": summary.to_json(),
         "problems": problems_json(summary.problems),
+        "notes": list(summary.notes),
         "error": run.fatal.to_json() if run.fatal is not None else None,
         "exit_code": run.exit_code,
     }

@@ -14,8 +14,20 @@ _DIGITS = 12
 
 
 @click.group()
-def cache() -> None:
+@click.pass_context
+def cache(context: click.Context) -> None:
     """Look into the cache, verify it, make room."""
+    output = context.obj
+    if context.invoked_subcommand != "verify" and isinstance(
+        output, Output
+    ):  # verify says it in its own words
+        context.call_on_close(lambda: _note(output))
+
+
+def _note(output: Output) -> None:
+    """Say what is wrong with the cache as a whole, lest a list that is empty for that reason be believed."""
+    for trouble in output.project.cache.troubles:
+        click.echo(f"note: {trouble}", err=True)
 
 
 # -- ls, show, diff -----------------------------------------------------------------------------------------------

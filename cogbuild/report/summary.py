@@ -38,6 +38,8 @@ class Summary:
     problems: tuple[Problem, ...] = ()
     #: Pairs that would have run, had the user not told doit to ignore them.
     ignored: int = 0
+    #: What went wrong and was passed over, e.g. a damaged cache.
+    notes: tuple[str, ...] = ()
 
     def line(self) -> str:
         """Return ``2 built, 1 restored, 40 fresh, 1 failed``."""
@@ -47,6 +49,8 @@ class Summary:
 
     def lines(self) -> Iterator[str]:
         """Yield what is wrong, then the totals."""
+        for note in self.notes:
+            yield f"note: {note}"
         for problem in self.problems:
             yield str(problem.error)
         for result in self.failures:

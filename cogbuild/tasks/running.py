@@ -94,7 +94,8 @@ class Run:
         fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen - self.ignored
         counts[Status.CANCELLED] += max(0, self.expected - counts.total()) + self.unseen
         counts[Status.FRESH] += max(0, fresh)
-        return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems), self.ignored)
+        notes = tuple(self.project.cache.troubles)
+        return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems), self.ignored, notes)
 
     @property
     def exit_code(self) -> int:

@@ -155,7 +155,7 @@ def test_a_run_as_json(box: Sandbox, cogbuild: Door) -> None:
     said = cogbuild("adapt", "--json", "-j", 1)
     assert said.code == 1
     found = said.json
-    assert list(found) == ["results", "summary", "problems", "error", "exit_code"]
+    assert list(found) == ["results", "summary", "problems", "notes", "error", "exit_code"]
     results = {item["adapter"]: item for item in found["results"]}
     assert list(results["count"]) == [
         "pair",

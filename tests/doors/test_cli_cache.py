@@ -313,3 +313,21 @@ def test_a_time_that_is_none(box: Sandbox, cogbuild: Door, text: str) -> None:
         f"Error: Invalid value for '--older-than': '{text}' is no time such as 30d, 12h or 45m"
     )
     assert said.code == 2
+
+
+def test_a_damaged_cache_is_told_of(box: Sandbox, cogbuild: Door) -> None:
+    """The run that sets it aside says so above its totals, and so does a listing that is empty for that reason."""
+    box.adapter("count")
+    for name in ("a", "b"):
+        box.add(name)
+        damaged = next((box.root / "site/.cogbuild/cache").glob("records-*/cache.db"), None)
+        if damaged is not None:
+            damaged.write_bytes(b"no database" * 100)
+        said = cogbuild("adapt")
+    assert [line.partition(" (")[0] for line in said.out.splitlines()[-2:]] == [
+        "note: the cache is damaged",
+        "1 built, 1 fresh",
+    ]
+    next((box.root / "site/.cogbuild/cache").glob("records-*/cache.db")).write_bytes(b"no database" * 100)
+    listed = cogbuild("cache", "ls")
+    assert (listed.out, listed.err.partition(" (")[0]) == ("no records\n", "note: the cache is damaged")
