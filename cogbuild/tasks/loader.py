@@ -118,7 +118,7 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
         # reporter, nothing that is passed over.
         alone = self.params.get("reporter") is Reporter and all(name in mine for name in asked or own)
-        alone = alone and not any(judged.verdict.settled for judged in todo)
+        alone = alone and (always or not any(judged.verdict.settled for judged in todo))
         shown = watcher(sys.stdout, sys.stderr, alone=alone)
         run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
         Reporter.run = run
@@ -228,7 +228,9 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
             sys.stderr.write(f"{run.fatal}\n")
         code = run.exit_code
         run.project.close()
-        if run.fatal is not None or run.signal is not None:
+        if (
+            run.fatal is not None or run.signal is not None or run.plan.problems
+        ):  # doit knows of none of these
             sys.exit(code)
 
 

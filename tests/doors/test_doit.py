@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from conftest import Sandbox
+
+from cogbuild import library
 
 DODO = '''"""Tasks of the user's own beside the pairs."""
 
@@ -182,6 +185,17 @@ def test_tasks_of_the_users_own_keep_working(doit: Doit) -> None:
     assert "-- own" in doit()
     assert (doit.site / "out.txt").read_text() == "1"
     assert doit("own", code=0).strip() == "-- own"
+
+
+def test_a_live_directory_that_is_gone_is_told_of_and_exits_with_two(doit: Doit) -> None:
+    """The exit code is that of ``cogbuild adapt``: not all that was asked for could be looked at."""
+    with doit.box.project() as project:
+        library.link(project, doit.box.model("live"))
+    doit()
+    shutil.rmtree(doit.box.root / "models" / "live")
+    text = doit(code=2)
+    assert "models/live is not there\n" in text
+    assert text.endswith("6 fresh\n")
 
 
 def test_a_wrong_declaration_is_told_without_a_traceback(doit: Doit) -> None:

@@ -86,6 +86,8 @@ def test_doit_draws_where_all_tasks_are_pairs(box: Sandbox) -> None:
     doit = [sys.executable, "-m", "doit"]
     shown = plain(on_a_terminal(box, doit)[0])
     assert re.search(r"0 of 1 done, 1 running, [01] s", shown)
+    shown = plain(on_a_terminal(box, [*doit, "-a", "adapt:*:slow"])[0])
+    assert re.search(r"0 of 1 done, 1 running, [01] s", shown)
     (site / "dodo.py").write_text("def task_mine():\n    return {'actions': ['echo mine']}\n")
     box.add("b")
     shown = plain(on_a_terminal(box, doit)[0])
