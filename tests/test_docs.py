@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import click
 import pytest
 
 from cogbuild.cli import root
+from cogbuild.spec import AdapterSpec, Settings
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
@@ -108,10 +110,15 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_every_key_of_an_adapter_is_documented() -> None:
     """docs/adapters.md explains each key of cog-adapter.yaml."""
-    import dataclasses
-
-    from cogbuild.spec import AdapterSpec
-
     text = (TOP / "docs" / "adapters.md").read_text()
     for field in dataclasses.fields(AdapterSpec):
         assert f"`{field.name.replace('env_', 'env: ').split(':')[0]}" in text, field.name
+
+
+def test_every_setting_is_documented() -> None:
+    """Each key of the settings has a row with the variable that goes before it, where there is one."""
+    rows = (TOP / "docs" / "models.md").read_text()
+    for field in dataclasses.fields(Settings):
+        row = next((line for line in rows.splitlines() if line.startswith(f"| `{field.name}` |")), "")
+        assert row, field.name
+        assert (f"`COGBUILD_{field.name.upper()}`" in row) == (field.name != "models"), row
