@@ -54,7 +54,7 @@ def test_a_need_that_moved_between_look_and_settling_keeps_its_pair_listed(box: 
                 box.adapt(adapters=("low",))
             return judged
 
-        plan.judge.look = then_moved  # type: ignore[method-assign] # what another process does meanwhile
+        plan.judge.look = then_moved  # type: ignore[method-assign,assignment] # what another process does meanwhile
         list(plan)
     assert box.look("a", "upper").verdict.kind is not Kind.FRESH
     assert "a upper" in box.adapt().results
