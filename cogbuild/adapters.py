@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild.database import models
 from cogbuild.digest import file_digest, tagged
-from cogbuild.errors import CogbuildError
+from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.adapters import (
     NeedsCircle,
     NeedsNobody,
@@ -24,6 +24,7 @@ from cogbuild.errors.adapters import (
     TwoAdaptersOneName,
     UnknownBuiltin,
 )
+from cogbuild.errors.models import PathIsNoText
 from cogbuild.fingerprint.manifest import FORMAT, Part, rows_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
 from cogbuild.spec import ADAPTER_FILE, AdapterSpec
@@ -228,12 +229,24 @@ def _in_context(project: Project, adapter: Adapter, *, image: bool) -> Adapter:
         json.dumps(spec.params, sort_keys=True),
         json.dumps([spec.python.packages, spec.python.with_model] if spec.python else None),
         project.settings.docker_registry if spec.passes("COG_DOCKER_REGISTRY") else "",
+        str(bool(project.settings.docker_registry)) if spec.passes("COG_HAS_DOCKER_REGISTRY") else "",
+        _running_python()
+        if spec.python
+        else "",  # environments are made of it where a model asks for no other
     ]
     return replace(adapter, needs=needs, context=tagged("context/1", fields))
 
 
+def _running_python() -> str:
+    from cogbuild.environment import find_python
+
+    return find_python().version
+
+
 def load(project: Project, directory: Path) -> Adapter:
     """Return the adapter in *directory*. Files whose stat has not moved are not read, the declaration not parsed."""
+    if not is_text(str(directory)):
+        raise PathIsNoText(path=directory)
     declaration = directory / ADAPTER_FILE
     if not declaration.is_file():
         raise NoAdapterFile(directory=directory)

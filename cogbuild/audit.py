@@ -90,7 +90,12 @@ def _leftovers(project: Project) -> Iterator[Finding]:
         for place in (
             store,
             *_listed(store),
-            *(inner for outer in _listed(store) for inner in _listed(outer)),
+            *(
+                inner
+                for outer in _listed(store)
+                for inner in _listed(outer)
+                if store != project.objects.models
+            ),
         ):
             if _TEMPORARY.search(place.name):
                 yield Finding(place, "left over from something that did not end")

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 import zlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,18 @@ from cogbuild.errors.state import CacheTooNew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
 __all__ = ["FORMAT", "Cache", "Record"]
 
 #: Number of the format of records, in the directory's name.
 FORMAT = 1
+
+# How long another process may hold the cache before this one goes on without an answer.
+_BUSY_SECONDS = 5.0
+# Another process may damage what this one has just made anew; then the run goes on without a cache.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,9 @@ class Cache:
         self.root = root
         self._opened: Any = None
         self._unusable = False
+        self._guard = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
         #: What went wrong and was passed over, for `doctor` and the run's summary.
         self.troubles: list[str] = []
 
@@ -120,7 +130,7 @@ class Cache:
         with contextlib.suppress(
             sqlite3.OperationalError
         ):  # no room for the copy that this takes, or somebody reads
-            self._open()._sql("VACUUM")  # noqa: SLF001 - diskcache has no such command
+            self._try(lambda cache: cache._sql("VACUUM"))  # noqa: SLF001 - diskcache has no such command
 
     def volume(self) -> int:
         """Return the bytes that the cache takes on disk."""
@@ -128,50 +138,83 @@ class Cache:
 
     def close(self) -> None:
         """Close what was opened."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
+        thread, self._thread = self._thread, None
+        if thread is not None and self._pid == os.getpid():
+            if self._opened is not None:
+                thread.submit(self._opened.close).result()
+            thread.shutdown()
+        self._opened = None
 
     def _try(self, action: Any) -> Any:
-        if self._unusable:
-            return None
-        try:
-            return action(self._open())
-        except sqlite3.DatabaseError as trouble:
-            if "decode" in str(trouble):  # one row's text is none: that row is damaged, not the cache
-                self.troubles.append("a row of the cache can't be read and was passed over")
+        """Return what *action* gives on the opened cache; None, and a line in ``troubles``, where it can't be asked.
+
+        Everything is asked in one thread of the cache's own: diskcache keeps a connection for every thread that ever
+        asked, and a run of many batches has many.
+        """
+        with self._guard:
+            if self._thread is None or self._pid != os.getpid():
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache")
+                self._opened, self._pid = None, os.getpid()
+            thread = self._thread
+        return thread.submit(self._tried, action).result()
+
+    def _tried(self, action: Any) -> Any:  # noqa: PLR0911 - one answer for each kind of trouble
+        for _ in range(_TRIES):
+            if self._unusable:
                 return None
-            if isinstance(trouble, sqlite3.OperationalError) and "malformed" not in str(trouble):
-                self._unusable = True  # read-only or full: this run goes on without
+            opened = None
+            try:
+                opened = self._open()
+                return action(opened)
+            except sqlite3.DatabaseError as trouble:
+                if "decode" in str(trouble):  # one row's text is none: that row is damaged, not the cache
+                    self.troubles.append("a row of the cache can't be read and was passed over")
+                    return None
+                if isinstance(trouble, sqlite3.OperationalError) and "malformed" not in str(trouble):
+                    self._unusable = True  # read-only or full: this run goes on without
+                    self.troubles.append(f"the cache can't be used: {trouble}")
+                    return None
+                self._set_aside(opened, str(trouble))
+            except (OSError, UnreadableRow) as trouble:
                 self.troubles.append(f"the cache can't be used: {trouble}")
                 return None
-            self._set_aside(str(trouble))
-            return action(self._open())
-        except (OSError, UnreadableRow) as trouble:
-            self.troubles.append(f"the cache can't be used: {trouble}")
-            return None
+            except Exception as trouble:
+                import diskcache
+
+                if not isinstance(trouble, diskcache.Timeout):
+                    raise
+                self.troubles.append("the cache was busy with another process for too long")
+                return None
+        self._unusable = True
+        return None
 
     def _open(self) -> Any:
         if self._opened is None:
-            self._refuse_newer()
-            import diskcache
-
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.directory.mkdir(mode=0o700, exist_ok=True)
-            try:
-                self._opened = diskcache.Cache(
-                    str(self.directory),
-                    disk=_disk_class(),
-                    eviction_policy="none",
-                    cull_limit=0,
-                    size_limit=1 << 62,
-                    disk_min_file_size=1 << 62,
-                    statistics=0,
-                    tag_index=0,
-                )
-            except UnreadableRow as trouble:
-                raise sqlite3.DatabaseError(str(trouble)) from trouble
+            self._opened = self._opened_anew()
         return self._opened
+
+    def _opened_anew(self) -> Any:
+        self._refuse_newer()
+        import diskcache
+
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            return diskcache.Cache(
+                str(self.directory),
+                timeout=_BUSY_SECONDS,
+                disk=_disk_class(),
+                eviction_policy="none",
+                cull_limit=0,
+                size_limit=1 << 62,
+                disk_min_file_size=1 << 62,
+                statistics=0,
+                tag_index=0,
+            )
+        except UnreadableRow as trouble:
+            raise sqlite3.DatabaseError(str(trouble)) from trouble
 
     def _refuse_newer(self) -> None:
         for found in self.root.glob("records-v*"):
@@ -179,10 +222,13 @@ class Cache:
             if number.isdigit() and int(number) > FORMAT:
                 raise CacheTooNew(cache=found, readable=f"v{FORMAT}")
 
-    def _set_aside(self, why: str) -> None:
-        self.close()
+    def _set_aside(self, broken: Any, why: str) -> None:
+        if broken is not None:
+            broken.close()
+        self._opened = None
         aside = self.root / f"aside-{os.urandom(4).hex()}"
-        self.directory.rename(aside)
+        with contextlib.suppress(FileNotFoundError):  # another process has done it
+            self.directory.rename(aside)
         self.troubles.append(
             f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 from dataclasses import asdict, dataclass, replace
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database import models, pairs
-from cogbuild.errors import CogbuildError
+from cogbuild.digest import hexdigest
+from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.models import (
     AmbiguousModel,
     LinkedDirectoryGone,
     NoModelFile,
     NotAModelPath,
+    PathIsNoText,
     UnknownModel,
 )
 from cogbuild.fingerprint.manifest import tree_part
@@ -152,11 +155,13 @@ def declared(directory: Path, tree: Tree, *, shown: Path | None = None) -> tuple
 
 
 def _settings(spec: ModelSpec, wishes: Wishes) -> dict[str, Any]:
-    return {
+    settings: dict[str, Any] = {
         "adapters": list(wishes.adapters) if wishes.adapters is not None else None,
         "params": {name: dict(values) for name, values in wishes.params.items()},
         "examples": [asdict(example) for example in wishes.examples or spec.examples],
     }
+    # What the files wanted when these settings were made: `models set` holds until the files want something else.
+    return settings | {"seed": hexdigest(json.dumps(settings, sort_keys=True).encode())[:16]}
 
 
 def _record(
@@ -200,7 +205,7 @@ def _record(
 def _follow_wishes(con: Any, eid: int, settings: dict[str, Any]) -> None:
     """Take over an edited ``cog-adapters.yaml``: a live directory's wishes are live too."""
     entry = models.find(con, eid)
-    if entry is not None and entry.settings != settings:
+    if entry is not None and entry.settings.get("seed") != settings["seed"]:
         models.change_entry(con, eid, settings=settings, cpu_image=entry.cpu_image)
 
 
@@ -209,6 +214,8 @@ def link(project: Project, path: Path, *, repo: str | None = None, cpu_image: st
     path = Path(os.path.realpath(path))
     if not path.is_dir():
         raise NotAModelPath(path=path)
+    if not is_text(str(path)):
+        raise PathIsNoText(path=path)
     project.make()
     return _look(
         project, models.Link(str(path), repo or repo_for(path), None, declared=False, memo=None), cpu_image
@@ -244,6 +251,9 @@ def refresh_links(project: Project) -> list[Problem]:
     """Look at every live directory, one stat a file; those that moved become new versions. Returns what can't be used."""
     problems = []
     for known in _links(project):
+        if not is_text(known.path):
+            problems.append(Problem(known.path, PathIsNoText(path=known.path)))
+            continue
         directory = Path(known.path)
         try:
             wishes, blob = _unpacked(known.memo)
@@ -259,13 +269,18 @@ def refresh_links(project: Project) -> list[Problem]:
                 project.database.write(lambda con, seen=seen: models.add_link(con, seen))  # type: ignore[misc]
                 continue
             _look(project, known)
-        except (FileNotFoundError, NotADirectoryError):
-            problems.append(
-                Problem(known.path, LinkedDirectoryGone(path=known.path, model=_name_of(project, known)))
+        except OSError as trouble:
+            gone = LinkedDirectoryGone(
+                path=known.path, model=_name_of(project, known), reason=_unusual(trouble)
             )
+            problems.append(Problem(known.path, gone))
         except CogbuildError as error:
             problems.append(Problem(known.path, error))
     return problems
+
+
+def _unusual(trouble: OSError) -> str | None:
+    return None if isinstance(trouble, FileNotFoundError | NotADirectoryError) else trouble.strerror
 
 
 def _name_of(project: Project, known: Link) -> str:
@@ -383,6 +398,7 @@ def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Find
     import shutil
 
     for finding in stored:
+        objects.unseal_all_with(finding.path)
         with contextlib.suppress(OSError):
             aside = project.data / "aside"
             aside.mkdir(exist_ok=True)

@@ -197,16 +197,27 @@ class Objects:
             os.rename(final, away)
             _remove(away)
 
+    def unseal_all_with(self, damaged: Path) -> None:
+        """Remove every sealed tree that holds the stored file *damaged*: they are links to the same inode."""
+        try:
+            inode = os.lstat(damaged).st_ino
+        except OSError:
+            return
+        for root in list(self.models.iterdir()) if self.models.is_dir() else []:
+            held = (os.lstat(path).st_ino for path in root.rglob("*"))
+            if any(found == inode for found in held):
+                self.unseal(root.name)
+
     # -- artifacts ------------------------------------------------------------------------------------------------
 
     def artifact(self, digest: str, name: str) -> Path:
         """Return where the published artifact is kept."""
         return self.artifacts / digest[:2] / digest[2:] / name
 
-    def publish(self, source: Path) -> Published:
+    def publish(self, source: Path, name: str | None = None) -> Published:
         """Put a file or a directory into the artifact store by digest; durable when this returns.
 
-        Publishing what is there already writes nothing.
+        It is kept under *name*, else its own. Publishing what is there already, and is whole, writes nothing.
         """
         with disk_errors(self.artifacts):
             if source.is_dir():
@@ -214,11 +225,14 @@ class Objects:
                 digest, size = memo.tree.digest, memo.tree.size
             else:
                 digest, size = file_digest(source)
-            final = self.artifact(digest, source.name)
+            final = self.artifact(digest, name or source.name)
             if os.path.lexists(final):
-                return Published(digest, size, final)
+                if self.artifact_state(digest, final.name, size, deep=True) is None:
+                    return Published(digest, size, final)
+                self._take_away(final)
             final.parent.mkdir(parents=True, exist_ok=True)
-            half = final.parent / f".tmp-{os.urandom(8).hex()}"
+            # Beside the digest's directory, whose names are all of artifacts.
+            half = final.parent.parent / f".tmp-{os.urandom(8).hex()}"
             try:
                 _publish_copy(source, half)
                 os.rename(half, final)
@@ -230,6 +244,13 @@ class Objects:
             for directory in (final.parent, final.parent.parent, self.artifacts):
                 sync_directory(directory)
         return Published(digest, size, final)
+
+    def _take_away(self, damaged: Path) -> None:
+        """Remove what no longer matches its name, in one step for whoever looks."""
+        away = damaged.parent.parent / f".tmp-{os.urandom(8).hex()}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(damaged, away)
+            _remove(away)
 
     def artifact_state(self, digest: str, name: str, size: int, *, deep: bool = False) -> str | None:
         """Return None where the artifact is as it was published, else what is wrong with it."""

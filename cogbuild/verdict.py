@@ -118,15 +118,15 @@ def _judge_needs(facts: Facts) -> Verdict | None:
     blocking = [need for need in facts.needs if need.state in _BLOCKING]
     if blocking:
         return Verdict(Kind.BLOCKED, tuple(Reason("needs", _blocked(need)) for need in blocking))
+    planned = [need for need in facts.needs if need.state is NeedState.PLANNED]
     refused = [need for need in facts.needs if need.state is NeedState.NOT_APPLICABLE]
-    if refused:
+    if refused and not planned:
         reasons = tuple(
             Reason("needs", f"needs {need.adapter}, which is not applicable: {need.detail}")
             for need in refused
         )
         settled = facts.outcome_key == facts.key and facts.not_applicable is not None
         return Verdict(Kind.NOT_APPLICABLE, reasons, settled)
-    planned = [need for need in facts.needs if need.state is NeedState.PLANNED]
     if planned:
         return Verdict(Kind.PENDING, tuple(Reason("needs", f"waits for {need.adapter}") for need in planned))
     return None

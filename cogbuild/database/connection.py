@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cogbuild.database.schema import APPLICATION_ID, FORMAT, TABLES
@@ -32,6 +33,18 @@ class _Job:
         self.error: BaseException | None = None
 
 
+class _Held:
+    """A connection that is closed with the thread that holds it."""
+
+    def __init__(self, con: sqlite3.Connection) -> None:
+        self.con = con
+        self.pid = os.getpid()
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.con.close()
+
+
 class Database:
     """The Cog database at *path*; made when it is first written to.
 
@@ -44,17 +57,16 @@ class Database:
         self._turn = threading.Lock()
         self._queue: list[_Job] = []
         self._queue_lock = threading.Lock()
-        self._all: list[sqlite3.Connection] = []
+        self._all: weakref.WeakSet[_Held] = weakref.WeakSet()
 
     @property
     def con(self) -> sqlite3.Connection:
         """The connection of the calling thread, for reading."""
-        if getattr(self._local, "pid", None) != os.getpid():
-            self._local.con = self._open()
-            self._local.pid = os.getpid()
-            self._all.append(self._local.con)
-        con: sqlite3.Connection = self._local.con
-        return con
+        held: _Held | None = getattr(self._local, "held", None)
+        if held is None or held.pid != os.getpid():
+            held = self._local.held = _Held(self._open())
+            self._all.add(held)
+        return held.con
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run *work* in a transaction and return its result once that is durable.
@@ -77,8 +89,8 @@ class Database:
 
     def close(self) -> None:
         """Close the connections that this process opened."""
-        for con in self._all:
-            con.close()
+        for held in list(self._all):
+            held.con.close()
         self._all.clear()
         self._local = threading.local()
 

@@ -193,7 +193,10 @@ def add_entry(
     settings: dict[str, Any],
     now: float | None = None,
 ) -> tuple[int, bool]:
-    """Return (eid, whether it is new). What is there already keeps its settings; a new image or a seal is taken over."""
+    """Return (eid, whether it is new).
+
+    What is there already keeps its settings, unless it had been let go; a new image or a seal is taken over.
+    """
     user, _, name = repo.partition("/")
     con.execute("INSERT INTO repos(user, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (user, name))
     rid = con.execute("SELECT rid FROM repos WHERE user = ? AND name = ?", (user, name)).fetchone()[0]
@@ -205,6 +208,9 @@ def add_entry(
         con.execute(
             "UPDATE entries SET sealed = ?, live = 1, cpu_image = ? WHERE eid = ?",
             (int(sealed or was_sealed), cpu_image or image, eid),
+        )
+        con.execute(
+            "UPDATE entries SET settings = ? WHERE eid = ? AND settings = '{}'", (json.dumps(settings), eid)
         )
         if not was_live or (cpu_image or image) != image:
             touch(con, eid)
@@ -235,9 +241,14 @@ def change_entry(
     touch(con, eid)
 
 
+def is_live(con: sqlite3.Connection, eid: int) -> bool:
+    """Whether the entry is in plans and listings."""
+    return con.execute("SELECT 1 FROM entries WHERE eid = ? AND live", (eid,)).fetchone() is not None
+
+
 def retire(con: sqlite3.Connection, eid: int) -> None:
     """Take the entry out of every plan and listing; its attempts stay, its outcomes are released."""
-    con.execute("UPDATE entries SET live = 0, sealed = 0 WHERE eid = ?", (eid,))
+    con.execute("UPDATE entries SET live = 0, sealed = 0, settings = '{}' WHERE eid = ?", (eid,))
     for table in ("outcomes", "pending", "pins"):
         con.execute(f"DELETE FROM {table} WHERE eid = ?", (eid,))
     con.execute("DELETE FROM links WHERE eid = ?", (eid,))

@@ -130,6 +130,11 @@ def reset_scope(con: sqlite3.Connection, name: str) -> None:
     con.execute("UPDATE adapters SET context = NULL, mark = 0 WHERE name = ?", (name,))
 
 
+def reset_scopes(con: sqlite3.Connection) -> None:
+    """Have every pair judged again by the next plan."""
+    con.execute("UPDATE adapters SET context = NULL, mark = 0")
+
+
 def last_seq(con: sqlite3.Connection) -> int:
     """Return the highest number given out in the feed."""
     row = con.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
@@ -165,10 +170,10 @@ def why_pending(con: sqlite3.Connection, aid: int, eid: int) -> str | None:
 
 
 def add_pending(con: sqlite3.Connection, aid: int, eids: Iterable[int], why: str) -> None:
-    """List pairs as not done. "planned" takes no other reason's place, and "forgotten" gives way to a run alone."""
+    """List pairs as not done. "planned" takes no other reason's place, and "forgotten" gives way to an outcome alone."""
     con.executemany(
         "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why "
-        "WHERE excluded.why != 'planned' AND (why != 'forgotten' OR excluded.why LIKE 'failed%')",
+        "WHERE excluded.why != 'planned' AND why != 'forgotten'",
         ((aid, eid, why) for eid in eids),
     )
 
@@ -281,11 +286,12 @@ def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
             new.reasons,
         ),
     )
-    con.execute(
-        "DELETE FROM pending WHERE aid = ?1 AND eid = ?2 "
-        "AND EXISTS (SELECT 1 FROM adapters a WHERE a.aid = ?1 AND (a.context = ?3 OR a.context IS NULL))",
-        (new.aid, new.eid, bytes.fromhex(context)),
-    )
+    known = con.execute("SELECT context FROM adapters WHERE aid = ?", (new.aid,)).fetchone()
+    if known is None or known[0] in (None, bytes.fromhex(context)):
+        con.execute("DELETE FROM pending WHERE aid = ? AND eid = ?", (new.aid, new.eid))
+    else:
+        # Tried under another context than the one that the mark rests on: back there, it has to be judged again.
+        add_pending(con, new.aid, [new.eid], "planned")
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts)))
     moved = (
         before is None

@@ -31,11 +31,13 @@ CREATE INDEX entries_of_repo ON entries(rid, added);
 CREATE TABLE links(
     path TEXT PRIMARY KEY, repo TEXT NOT NULL, eid INTEGER REFERENCES entries, declared INTEGER NOT NULL, memo BLOB)
     WITHOUT ROWID;
+CREATE INDEX links_of_entry ON links(eid);
 CREATE TABLE adapters(
     aid INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, context BLOB, mark INTEGER NOT NULL DEFAULT 0,
     needs TEXT NOT NULL DEFAULT '[]');
 CREATE TABLE pending(
     aid INTEGER NOT NULL, eid INTEGER NOT NULL, why TEXT NOT NULL, PRIMARY KEY(aid, eid)) WITHOUT ROWID;
+CREATE INDEX pending_of_entry ON pending(eid);
 CREATE TABLE outcomes(
     eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB NOT NULL, manifest BLOB NOT NULL, artifacts TEXT NOT NULL,
     reason TEXT, attempt TEXT NOT NULL, made REAL NOT NULL, how TEXT NOT NULL, test BLOB, test_failed TEXT,
@@ -57,4 +59,5 @@ CREATE TABLE counters(
     saved REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE pins(
     artifact TEXT PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX pins_of_entry ON pins(eid);
 """

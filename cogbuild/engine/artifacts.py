@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -90,9 +92,11 @@ def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
 
 def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]:
     try:
-        text = places.list_file.read_text("utf-8")
+        text = _read_regular(places.list_file).decode("utf-8")
     except FileNotFoundError:
         return []
+    except OSError as trouble:
+        raise ArtifactsFileWrong(**facts, reason=trouble.strerror) from None
     except UnicodeDecodeError:
         raise ArtifactsFileWrong(**facts, reason="it is not UTF-8") from None
     rows: list[dict[str, Any]] = []
@@ -105,6 +109,15 @@ def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]
     return rows
 
 
+def _read_regular(path: Path) -> bytes:
+    """Read a file that a stranger may have put something else in the place of; ``OSError`` where it is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no file any more")
+        return file.read()
+
+
 def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
     try:
         row = json.loads(line)
@@ -115,7 +128,7 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
             **facts, line=number, reason="an object with name, uri and media_type was expected"
         )
     for key in ("name", "uri"):
-        if not isinstance(row.get(key), str) or not row[key]:
+        if not isinstance(row.get(key), str) or not row[key] or not row[key].isprintable():
             raise ArtifactsFileWrong(**facts, line=number, reason=f"{key} is missing or no text")
     if not isinstance(row.get("media_type", ""), str):
         raise ArtifactsFileWrong(**facts, line=number, reason="media_type is no text")
@@ -125,12 +138,14 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
 def _artifact(  # noqa: PLR0917 - what is named, and where
     name: str, text: str, media_type: str | None, places: Places, store: Objects, facts: Mapping[str, object]
 ) -> Artifact:
-    path = _path(text)
+    path = _path(text) if text.isprintable() else None
     if path is not None:
         inside = Path(os.path.normpath(places.output / path))
         if inside != places.output and inside.is_relative_to(places.output):
             if os.path.lexists(inside):
-                return _published(name, media_type, inside, store)
+                return _published(
+                    name, media_type, _named_by(inside, places, text, facts), inside.name, store
+                )
             if os.path.isabs(path):
                 raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output))
         if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.transient):
@@ -141,7 +156,9 @@ def _artifact(  # noqa: PLR0917 - what is named, and where
             )
     if text.startswith("file:"):
         raise_unless_there(path, text, facts)
-    if _SCHEME.fullmatch(text) or (_IMAGE.fullmatch(text) and any(mark in text for mark in "/:@")):
+    if (text.isprintable() and _SCHEME.fullmatch(text)) or (
+        _IMAGE.fullmatch(text) and any(mark in text for mark in "/:@")
+    ):
         return Artifact(name, text, media_type, digest=image_artifact(text).digest)
     raise ArtifactLineUnreadable(**facts, printed=text[:200], wrote=_wrote(places.output))
 
@@ -156,12 +173,29 @@ def _path(text: str) -> str | None:
     """Return the path that *text* is, plain or as a ``file:`` URI of this machine."""
     if not text.startswith("file:"):
         return text if text and "\0" not in text else None
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
     return unquote(parts.path) if parts.netloc in ("", "localhost") and parts.path else None
 
 
-def _published(name: str, media_type: str | None, source: Path, store: Objects) -> Artifact:
-    done = store.publish(source)
+def _named_by(inside: Path, places: Places, text: str, facts: Mapping[str, object]) -> Path:
+    """Return the file or directory that *inside* is or leads to, which has to lie in the output directory."""
+    source = Path(os.path.realpath(inside))
+    try:
+        mode = os.stat(source).st_mode
+    except OSError:
+        raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output)) from None
+    if not source.is_relative_to(os.path.realpath(places.output)):
+        raise ArtifactLineUnreadable(**facts, printed=text, reason="it leads out of the output directory")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ArtifactLineUnreadable(**facts, printed=text, reason="it is neither a file nor a directory")
+    return source
+
+
+def _published(name: str, media_type: str | None, source: Path, called: str, store: Objects) -> Artifact:
+    done = store.publish(source, called)
     return Artifact(
         name,
         str(done.path.relative_to(store.artifacts)),
@@ -173,7 +207,10 @@ def _published(name: str, media_type: str | None, source: Path, store: Objects) 
 
 
 def _wrote(output: Path) -> str | None:
-    names = sorted(os.listdir(output))
+    try:
+        names = sorted(os.listdir(output))
+    except OSError:
+        return None
     return (
         ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         or None

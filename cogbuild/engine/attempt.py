@@ -91,6 +91,7 @@ class Runner:
                 from cogbuild.process import Pool
                 from cogbuild.workspace import Workspaces
 
+                self.project.make()  # somebody may have removed logs/ to make room
                 recover(self.project)
                 self._pool = Pool(self._jobs)
                 self._spaces = Workspaces(self.project.data / "work", self._pool.protection)
@@ -145,7 +146,7 @@ class Runner:
                         ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
                     self._check_unmoved(judged, prepared)
             except CogbuildError as trouble:
-                if trouble.exit_code == 3:
+                if trouble.fatal:
                     raise
                 error = trouble
             tail = _tail(path)

@@ -17,6 +17,8 @@ from cogbuild.engine.artifacts import Places
 from cogbuild.engine.events import Line, Note
 from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
 from cogbuild.engine.recording import reasons_json
+from cogbuild.errors import is_text
+from cogbuild.errors.adapters import ValueNotPassable
 from cogbuild.fingerprint.trees import Tree, left_out, selected
 from cogbuild.spec.names import artifact_variable, param_variable
 
@@ -176,6 +178,9 @@ class Preparer:
                 env.setdefault(variable, self.project.uri(item))
                 if item.name:
                     env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
+        for name, value in env.items():
+            if not is_text(value) and name.startswith("COG_"):
+                raise ValueNotPassable(adapter=judged.adapter.name, variable=name, value=repr(value))
         return env
 
     def _let_through(self, adapter: Adapter) -> dict[str, str]:

@@ -107,6 +107,8 @@ class Recorder:
 
         def work(con: sqlite3.Connection) -> None:
             self._put(con, judged, outcome)
+            if untested:  # killed before the test has ended, the pair is still listed
+                pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], "planned")
             pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
 
         self.project.database.write(work)
@@ -168,8 +170,22 @@ class Recorder:
             pairs.put_attempt(con, replace(attempt, aid=aid))
 
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
+        if not models.is_live(con, judged.entry.eid):
+            return  # let go while it was built: what it took is known, an outcome has nobody to belong to
         models.put_parts(con, [part for part in judged.parts if part.digest not in self._stored])
-        pairs.put_outcome(con, replace(outcome, aid=self._aid(con, judged)), judged.adapter.context)
+        aid = self._aid(con, judged)
+        pairs.put_outcome(con, replace(outcome, aid=aid), judged.adapter.context)
+        if self._needs_moved(con, judged):
+            pairs.add_pending(con, aid, [judged.entry.eid], "needs")
+
+    def _needs_moved(self, con: sqlite3.Connection, judged: Judged) -> bool:
+        """Whether another process made something else of what the pair needs while it ran."""
+        for needed in judged.needs:
+            aid = pairs.adapter_id(con, needed.adapter)
+            now = pairs.outcome(con, judged.entry.eid, aid) if aid is not None else None
+            if now is not None and now.identity != needed.identity:
+                return True
+        return False
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
         assert judged.manifest is not None

@@ -76,18 +76,16 @@ class Engine:
     def run(self, entry: EntryRow, name: str, planned: Judged | None = None) -> Result:
         """Bring one pair up to date and return how it ended; that is durable, and the listener knows.
 
-        *planned* is what the plan found of it, which saves judging where nothing happened since. What goes wrong with
-        the pair is in the result. Raises errors of state (exit 3): then no pair can go on.
+        *planned* is what the plan found of it and still holds. What goes wrong with the pair is in the result. Raises
+        errors that concern all pairs.
         """
         started = time.monotonic()
         self._use()
-        if planned is None or not self.judge.still(planned):
-            planned = self.judge.look(entry, name)
-        judged = self.judge.explained(planned)
+        judged = self.judge.explained(planned or self.judge.look(entry, name))
         try:
             result = self._bring(judged)
         except CogbuildError as error:
-            if error.exit_code == 3:
+            if error.fatal:
                 raise
             result = self._failed(judged, [], error)
         result = replace(result, seconds=result.seconds or time.monotonic() - started)
@@ -100,6 +98,8 @@ class Engine:
     def _bring(self, judged: Judged) -> Result:
         if self._stop.is_set():
             return Result(judged.name, Status.CANCELLED)
+        if judged.error is not None:
+            raise judged.error
         kind = judged.verdict.kind
         if kind in (Kind.BLOCKED, Kind.PENDING):
             self._recorder.blocked(judged)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["CogbuildError", "printable", "span"]
+__all__ = ["CogbuildError", "is_text", "printable", "span"]
 
 
 def printable(text: str | bytes) -> str:
@@ -24,6 +24,15 @@ def printable(text: str | bytes) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def is_text(text: str) -> bool:
+    """Whether *text* can be written as UTF-8 and handed to a process: no half characters, no NUL."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _escaped(char: str) -> str:
@@ -54,6 +63,8 @@ class CogbuildError(Exception):
     exit_code: ClassVar[int] = 2
     headline: ClassVar[str] = ""
     hint: ClassVar[str] = ""
+    #: Nothing else can go on; otherwise the trouble is one pair's or one model's.
+    fatal: ClassVar[bool] = False
 
     def __init__(self, **facts: object) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ __all__ = [
     "TwoAdaptersOneName",
     "UnknownAdapter",
     "UnknownBuiltin",
+    "ValueNotPassable",
 ]
 
 
@@ -131,6 +132,10 @@ class AdapterLost(RunError):
 
 class AdapterNotStarted(RunError):
     headline = "{adapter} could not be started on {model}"
+
+
+class ValueNotPassable(RunError):
+    headline = "{adapter} can't be given {variable}: its value is no text that a process can take"
 
 
 class ArtifactLineAbsent(RunError):

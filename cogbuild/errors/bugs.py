@@ -14,6 +14,7 @@ __all__ = ["Bug", "report_of"]
 
 class Bug(CogbuildError):
     exit_code = 3
+    fatal = True
     headline = "cogbuild itself failed: this is a bug"
     hint = "report it with the file {report}; what was reported done before is kept"
 

@@ -51,11 +51,13 @@ class EnvironmentNotMade(CogbuildError):
 
 class UvMissing(CogbuildError):
     exit_code = 3
+    fatal = True
     headline = "uv, which makes Python environments, is not installed beside cogbuild"
     hint = "install it with `{python} -m pip install uv`"
 
 
 class UvTooOld(CogbuildError):
     exit_code = 3
+    fatal = True
     headline = "uv at {program} is too old to make Python environments"
     hint = "upgrade it with `{python} -m pip install --upgrade uv`"

@@ -11,6 +11,7 @@ __all__ = [
     "LinkedDirectoryGone",
     "NoModelFile",
     "NotAModelPath",
+    "PathIsNoText",
     "SpecialFile",
     "UnknownModel",
     "UnknownRepo",
@@ -43,6 +44,11 @@ class NoModelFile(CogbuildError):
 
 class NotAModelPath(CogbuildError):
     headline = "{path} is neither a directory nor a zip"
+
+
+class PathIsNoText(CogbuildError):
+    headline = "the path {path} is not UTF-8, so it can't be kept as text"
+    hint = "rename the directory"
 
 
 class LinkedDirectoryGone(CogbuildError):

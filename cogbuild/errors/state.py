@@ -18,6 +18,7 @@ __all__ = [
 
 class StateError(CogbuildError):
     exit_code = 3
+    fatal = True
 
 
 class NoDataDirectory(StateError):
@@ -52,10 +53,12 @@ class DiskTrouble(StateError):
 
 
 class ObjectMissing(StateError):
+    fatal = False
     headline = "a stored file is not there"
     hint = "add the model again: `cogbuild models add` puts back what is missing"
 
 
 class ObjectDamaged(StateError):
+    fatal = False
     headline = "a stored file no longer matches its name"
     hint = "add the model again: `cogbuild models add` puts back what is missing"

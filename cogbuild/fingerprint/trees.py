@@ -294,11 +294,7 @@ def _dockerignore(root: str) -> tuple[Callable[[str], bool], bool]:
 
     Docker's rules: patterns are rooted, a match covers what is below it, the last match wins, "!" re-includes.
     """
-    try:
-        with open(os.path.join(root, ".dockerignore"), encoding="utf-8", errors="surrogateescape") as lines:
-            text = lines.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        text = ""
+    text = _ignore_file(root)
     patterns = [rooted for line in text.lstrip("\ufeff").splitlines() if (rooted := _rooted(line))]
     if not patterns:
         return _never_in_models, False
@@ -308,6 +304,20 @@ def _dockerignore(root: str) -> tuple[Callable[[str], bool], bool]:
         return _never_in_models(path) or (path not in _ALWAYS_KEPT and ignored(path))
 
     return excluded, any(pattern.startswith("!") for pattern in patterns)
+
+
+def _ignore_file(root: str) -> str:
+    at = os.path.join(root, ".dockerignore")
+    try:
+        # Looked at before it is opened: a FIFO would hold us up; the walk refuses it by name.
+        if not stat.S_ISREG(os.stat(at).st_mode):
+            return ""
+        with open(at, encoding="utf-8", errors="surrogateescape") as lines:
+            return lines.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as trouble:
+        raise UnreadableFile(file=".dockerignore", directory=root, reason=trouble.strerror) from trouble
 
 
 def _never_in_models(path: str) -> bool:

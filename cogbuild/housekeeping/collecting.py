@@ -162,8 +162,7 @@ def _places(project: Project, rules: _Rules) -> Iterator[Path]:
     yield from (project.data, store.models, store.root, *_listed(store.root))
     if rules.store:
         yield store.artifacts
-        for outer in _listed(store.artifacts):
-            yield from (outer, *_listed(outer))
+        yield from _listed(store.artifacts)
 
 
 def _workspaces(project: Project) -> Iterator[Item]:

@@ -124,8 +124,7 @@ def _keep(project: Project, group: Group, wanted: Wanted, new: Lock) -> None:
     def work(con: sqlite3.Connection) -> None:
         pairs.put_lock(con, row, replace_old=True)
         if wanted.lock is not None and wanted.lock != new:
-            for name in group.adapters:
-                pairs.reset_scope(con, name)
+            pairs.reset_scopes(con)  # another adapter may ask for the same
 
     if wanted.lock != new:
         project.database.write(work)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cogbuild.adapters import IMAGE_ADAPTER
 from cogbuild.database import models, pairs
 from cogbuild.digest import hexdigest
+from cogbuild.errors import CogbuildError
 from cogbuild.fingerprint.manifest import (
     Change,
     Manifest,
@@ -24,7 +25,7 @@ from cogbuild.fingerprint.manifest import (
 from cogbuild.fingerprint.trees import selected
 from cogbuild.library import spec_of, tree_of
 from cogbuild.spec import COG_VARIABLES
-from cogbuild.verdict import Facts, Kind, Need, NeedState, Verdict, judge, with_changes
+from cogbuild.verdict import Facts, Kind, Need, NeedState, Reason, Verdict, judge, with_changes
 
 if TYPE_CHECKING:
     from cogbuild.adapters import Adapter
@@ -74,6 +75,7 @@ class Judged:
     python: Wanted | None = None
     parts: tuple[Part, ...] = ()  # that the manifest refers to and that may be new
     stamp: tuple[object, ...] | None = None  # what the database said of the pair itself when it was judged
+    error: CogbuildError | None = None  # why the pair can't even be judged
 
     @property
     def name(self) -> str:
@@ -135,15 +137,24 @@ class Judge:
 
     # -- judging --------------------------------------------------------------------------------------------------
 
-    def look(self, entry: EntryRow, name: str) -> Judged:
-        """Judge one pair as things are now."""
+    def look(self, entry: EntryRow, name: str, seen: dict[str, Judged] | None = None) -> Judged:
+        """Judge one pair as things are now.
+
+        *seen* holds what this look has judged already: several ways may lead to one needed pair.
+        """
+        seen = {} if seen is None else seen
+        if name not in seen:
+            seen[name] = self._look(entry, name, seen)
+        return seen[name]
+
+    def _look(self, entry: EntryRow, name: str, seen: dict[str, Judged]) -> Judged:
         adapter = self.adapters[name]
         aid = self.aid(name)
         con = self.project.con
         stamp = pairs.stamp(con, entry.eid, aid)
         outcome = pairs.outcome(con, entry.eid, aid) if aid is not None and stamp[1] is not None else None
         why = str(stamp[-1]) if stamp[-1] is not None else None
-        states, needed = self._needs(entry, adapter)
+        states, needed = self._needs(entry, adapter, seen)
         facts = Facts(
             key=None,
             outcome_key=outcome.key if outcome else None,
@@ -173,7 +184,7 @@ class Judge:
             return False
         if pairs.stamp(self.project.con, judged.entry.eid, self.aid(judged.adapter.name)) != judged.stamp:
             return False
-        return judged.record is not None or self.restorable(judged.key or "") is None
+        return (judged.record is None) == (self.restorable(judged.key or "") is None)
 
     def _with_manifest(
         self,
@@ -187,7 +198,13 @@ class Judge:
         variables = self._variables(entry, adapter, needed)
         params = {**spec.params, **entry.settings.get("params", {}).get(adapter.name, {})}
         examples = entry.settings.get("examples", []) if spec.examples else None
-        python = self.python_of(entry, adapter)
+        try:
+            python = self.python_of(entry, adapter)
+        except CogbuildError as error:
+            if error.fatal:
+                raise
+            verdict = Verdict(Kind.STALE, (Reason("error", error.title),))
+            return Judged(entry, adapter, verdict, None, outcome, None, needed, error=error)
         parts: dict[str, Part | None] = {
             "adapter": adapter.part,
             "model": self._model_part(entry, spec.inputs),
@@ -239,16 +256,18 @@ class Judge:
 
     # -- needs ----------------------------------------------------------------------------------------------------
 
-    def _needs(self, entry: EntryRow, adapter: Adapter) -> tuple[tuple[Need, ...], tuple[Needed, ...]]:
+    def _needs(
+        self, entry: EntryRow, adapter: Adapter, seen: dict[str, Judged]
+    ) -> tuple[tuple[Need, ...], tuple[Needed, ...]]:
         states, needed = [], []
         for name in adapter.needs:
-            state, given = self._need(entry, name)
+            state, given = self._need(entry, name, seen)
             states.append(state)
             if given is not None:
                 needed.append(given)
         return tuple(states), tuple(needed)
 
-    def _need(self, entry: EntryRow, name: str) -> tuple[Need, Needed | None]:
+    def _need(self, entry: EntryRow, name: str, seen: dict[str, Judged]) -> tuple[Need, Needed | None]:
         if name == IMAGE_ADAPTER and entry.cpu_image:
             artifact = image_artifact(entry.cpu_image)
             return Need(name, NeedState.DONE), Needed(name, artifact.identity, (artifact,))
@@ -256,7 +275,7 @@ class Judge:
             return Need(name, NeedState.ABSENT), None
         if (entry.eid, name) in self.failed:
             return Need(name, NeedState.FAILED, self.failed[entry.eid, name]), None
-        judged = self.look(entry, name)
+        judged = self.look(entry, name, seen)
         kind, outcome = judged.verdict.kind, judged.outcome
         if kind is Kind.BLOCKED:
             return Need(name, NeedState.NOT_MADE, judged.verdict.reasons[0].text), None

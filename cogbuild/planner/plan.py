@@ -118,7 +118,7 @@ class Planner:
         if not self.project.exists:
             self.project.make()
         if selection.models or selection.force:
-            return self._direct(selection, names, problems)
+            return self._direct(selection, names, problems, dry=dry)
         return self._by_feed(selection, names, problems, dry=dry)
 
     def _names(self, selection: Selection) -> list[str]:
@@ -130,18 +130,24 @@ class Planner:
             raise NoAdapters(looked_in="the settings and --adapter-dir")
         return self.judge.closure(list(selection.adapters)) if selection.adapters else list(adapters)
 
-    def _direct(self, selection: Selection, names: list[str], problems: list[Problem]) -> Plan:
+    def _direct(self, selection: Selection, names: list[str], problems: list[Problem], *, dry: bool) -> Plan:
         """Plan for named models, or for all of them where they are forced: only these are looked at."""
-        found: dict[int, EntryRow] = {}
-        for prefix in selection.models:
-            found.update({entry.eid: entry for entry in library.find(self.project, prefix, selection.repos)})
-        if not selection.models:
-            found = {entry.eid: entry for entry in models.entries(self.project.con, repos=selection.repos)}
+        con = self.project.con
+        if selection.models:
+            found: dict[int, EntryRow] = {}
+            for prefix in selection.models:
+                found.update(
+                    {entry.eid: entry for entry in library.find(self.project, prefix, selection.repos)}
+                )
+            eids = list(found)
+            count = sum(1 for entry in found.values() for name in self.judge.wanted(entry) if name in names)
+        else:
+            eids = models.newest_first(con, pairs.eids_above(con, 0), selection.repos)
+            count = self._count(selection, names)
         if selection.force:
             asked = selection.adapters or names
-            self.judge.forced |= {(eid, name) for eid in found for name in asked}
-        count = sum(1 for entry in found.values() for name in self.judge.wanted(entry) if name in names)
-        return Plan(self.judge, list(found), dict.fromkeys(names), count, record=True, problems=problems)
+            self.judge.forced |= {(eid, name) for eid in eids for name in asked}
+        return Plan(self.judge, eids, dict.fromkeys(names), count, record=not dry, problems=problems)
 
     def _by_feed(self, selection: Selection, names: list[str], problems: list[Problem], *, dry: bool) -> Plan:
         con = self.project.con

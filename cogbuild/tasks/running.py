@@ -77,8 +77,13 @@ class Run:
         if self.fatal is not None:
             return None
         try:
-            entry = planned.entry if planned is not None else models.find(self.project.con, eid)
-            return self.engine.run(entry, adapter, planned) if entry is not None else None
+            if planned is not None and self.plan.judge.still(planned):
+                return self.engine.run(planned.entry, adapter, planned)
+            entry = models.find(self.project.con, eid)
+            if entry is None or not entry.live:  # removed, or its directory moved on, since it was planned
+                self.passed_over(fresh=True)
+                return Result(f"{eid}:{adapter}", Status.FRESH)
+            return self.engine.run(entry, adapter)
         except CogbuildError as error:
             self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback

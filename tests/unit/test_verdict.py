@@ -94,8 +94,8 @@ def test_every_situation_has_its_verdict(
         ([NeedState.PLANNED, NeedState.FAILED], Kind.BLOCKED, "needs x1, which failed"),
         (
             [NeedState.PLANNED, NeedState.NOT_APPLICABLE],
-            Kind.NOT_APPLICABLE,
-            "needs x1, which is not applicable: ",
+            Kind.PENDING,
+            "waits for x0",
         ),
         ([NeedState.NOT_APPLICABLE, NeedState.FAILED], Kind.BLOCKED, "needs x1, which failed"),
     ],
