@@ -204,9 +204,9 @@ class Objects:
         except OSError:
             return
         for root in list(self.models.iterdir()) if self.models.is_dir() else []:
-            held = (os.lstat(path).st_ino for path in root.rglob("*"))
-            if any(found == inode for found in held):
-                self.unseal(root.name)
+            with contextlib.suppress(FileNotFoundError):  # beside a running build trees come and go
+                if any(os.lstat(path).st_ino == inode for path in root.rglob("*")):
+                    self.unseal(root.name)
 
     # -- artifacts ------------------------------------------------------------------------------------------------
 

@@ -292,7 +292,10 @@ def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
     else:
         # Tried under another context than the one that the mark rests on: back there, it has to be judged again.
         add_pending(con, new.aid, [new.eid], "planned")
-    con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts)))
+    if new.how == "built":  # made anew; what is restored is only believed to be there
+        con.executemany(
+            "DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts))
+        )
     moved = (
         before is None
         or before.identity != new.identity
@@ -311,6 +314,16 @@ def enqueue_dependents(con: sqlite3.Connection, aid: int, eid: int) -> None:
     )
     for (other,) in rows.fetchall():
         add_pending(con, other, [eid], "needs")
+
+
+def same_needs(con: sqlite3.Connection, eid: int, needs: Iterable[tuple[str, str]]) -> bool:
+    """Whether what a pair needs is still identified as it was: *needs* are (adapter, identity)."""
+    for name, identity in needs:
+        aid = adapter_id(con, name)
+        now = outcome(con, eid, aid) if aid is not None else None
+        if now is not None and now.identity != identity:
+            return False
+    return True
 
 
 def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:

@@ -40,6 +40,7 @@ _IMAGE = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*:[0-9a-fA-F]{32,})?"
 )
 _SHOWN = 8
+_LIST_LIMIT = 1 << 20  # bytes of COG_ARTIFACTS_FILE
 
 
 class Places:
@@ -115,7 +116,10 @@ def _read_regular(path: Path) -> bytes:
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "it is no file any more")
-        return file.read()
+        data = file.read(_LIST_LIMIT + 1)
+        if len(data) > _LIST_LIMIT:
+            raise OSError(errno.EFBIG, f"it is larger than {_LIST_LIMIT >> 20} MiB")
+        return data
 
 
 def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:

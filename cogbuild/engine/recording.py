@@ -75,7 +75,6 @@ class Recorder:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
         self.project.database.write(work)
-        self._stored.update(part.digest for part in judged.parts)
         if last is not None:
             self.project.cache.put(
                 Record(
@@ -93,8 +92,8 @@ class Recorder:
             )
         return outcome
 
-    def restored(self, judged: Judged, record: Record, *, untested: bool) -> Outcome:
-        """Record that the work was found in the cache."""
+    def restored(self, judged: Judged, record: Record, *, untested: bool) -> Outcome | None:
+        """Record that the work was found in the cache; None where an artifact got lost since it was found."""
         outcome = self._outcome(
             judged,
             artifacts=record.artifacts,
@@ -105,14 +104,16 @@ class Recorder:
             test=None if untested else judged.adapter.test,
         )
 
-        def work(con: sqlite3.Connection) -> None:
+        def work(con: sqlite3.Connection) -> bool:
+            if pairs.any_lost(con, record.artifacts):
+                return False
             self._put(con, judged, outcome)
             if untested:  # killed before the test has ended, the pair is still listed
                 pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], "planned")
             pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
+            return True
 
-        self.project.database.write(work)
-        return outcome
+        return outcome if self.project.database.write(work) else None
 
     def tested(self, judged: Judged, attempt: Attempt, *, failed: str | None) -> None:
         """Record what a changed test said of an artifact that was there."""
@@ -151,10 +152,12 @@ class Recorder:
 
     def settled(self, judged: Judged) -> None:
         """Take a pair that turned out fresh off the list."""
-        context = judged.adapter.context
-        self.project.database.write(
-            lambda con: pairs.done(con, self._aid(con, judged), [judged.entry.eid], context)
-        )
+
+        def work(con: sqlite3.Connection) -> None:
+            if pairs.same_needs(con, judged.entry.eid, judged.needed):
+                pairs.done(con, self._aid(con, judged), [judged.entry.eid], judged.adapter.context)
+
+        self.project.database.write(work)
 
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         name = judged.adapter.name
@@ -175,17 +178,10 @@ class Recorder:
         models.put_parts(con, [part for part in judged.parts if part.digest not in self._stored])
         aid = self._aid(con, judged)
         pairs.put_outcome(con, replace(outcome, aid=aid), judged.adapter.context)
-        if self._needs_moved(con, judged):
+        if not pairs.same_needs(con, judged.entry.eid, judged.needed):
+            # Another process made something else of what the pair needs while it ran.
             pairs.add_pending(con, aid, [judged.entry.eid], "needs")
-
-    def _needs_moved(self, con: sqlite3.Connection, judged: Judged) -> bool:
-        """Whether another process made something else of what the pair needs while it ran."""
-        for needed in judged.needs:
-            aid = pairs.adapter_id(con, needed.adapter)
-            now = pairs.outcome(con, judged.entry.eid, aid) if aid is not None else None
-            if now is not None and now.identity != needed.identity:
-                return True
-        return False
+        self._stored.update(part.digest for part in judged.parts)
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
         assert judged.manifest is not None

@@ -179,6 +179,8 @@ class Engine:
         assert record is not None
         untested = judged.adapter.test is not None and bool(record.artifacts)
         outcome = self._recorder.restored(judged, record, untested=untested)
+        if outcome is None:
+            return self._do(self._looked_again(judged))
         if untested:
             # Which test passed it, the record does not say; an artifact is current only once today's test did.
             again = self._looked_again(judged)

@@ -83,6 +83,14 @@ class Judged:
         return pair_name(self.entry, self.adapter.name)
 
     @property
+    def needed(self) -> list[tuple[str, str]]:
+        """What the pair needs, as (adapter, identity); a given image is not another pair's."""
+        return [(item.adapter, item.identity) for item in self.needs if not self._given(item.adapter)]
+
+    def _given(self, name: str) -> bool:
+        return name == IMAGE_ADAPTER and bool(self.entry.cpu_image)
+
+    @property
     def key(self) -> str | None:
         """The action key."""
         return self.manifest.key if self.manifest is not None else None

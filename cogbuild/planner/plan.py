@@ -67,7 +67,7 @@ class Plan:
     def _chunk(self, eids: list[int]) -> list[Judged]:
         project = self.judge.project
         todo: list[Judged] = []
-        fresh: dict[str, list[int]] = {}
+        fresh: dict[str, list[tuple[int, list[tuple[str, str]]]]] = {}
         for entry in models.entries(project.con, eids=eids):
             wanted = self.judge.wanted(entry)
             for name in self._chosen(entry, wanted):
@@ -75,13 +75,14 @@ class Plan:
                 if judged is not None and not judged.verdict.settled:
                     todo.append(judged)
                 else:
-                    fresh.setdefault(name, []).append(entry.eid)
+                    fresh.setdefault(name, []).append((entry.eid, judged.needed if judged else []))
         if self.record and fresh:
             project.database.write(lambda con: self._settle(con, fresh))
         return todo
 
-    def _settle(self, con: Any, fresh: dict[str, list[int]]) -> None:
-        for name, eids in fresh.items():
+    def _settle(self, con: Any, fresh: dict[str, list[tuple[int, list[tuple[str, str]]]]]) -> None:
+        for name, judged in fresh.items():
+            eids = [eid for eid, needs in judged if not needs or pairs.same_needs(con, eid, needs)]
             aid = self.judge.aid(name)
             if aid is not None:
                 pairs.done(con, aid, eids, self.judge.adapters[name].context)

@@ -6,7 +6,6 @@ import threading
 import tracemalloc
 from typing import Any
 
-import pytest
 from conftest import Sandbox
 from test_needs import PRODUCER, chain
 from test_two_at_once import wait_for
@@ -19,7 +18,6 @@ from cogbuild.tasks.running import Run
 from cogbuild.verdict import Kind
 
 
-@pytest.mark.xfail(strict=True, reason="made() notes parts as stored that _put left out")
 def test_a_model_removed_while_it_is_built_takes_no_part_from_the_next(box: Sandbox) -> None:
     """What two models' outcomes share is kept, although the first model was removed while it was built."""
     mark, go = box.root / "mark", box.root / "go"
@@ -37,7 +35,6 @@ def test_a_model_removed_while_it_is_built_takes_no_part_from_the_next(box: Sand
     assert box.audit() == []
 
 
-@pytest.mark.xfail(strict=True, reason='done() deletes a "needs" row that is younger than the look')
 def test_a_need_that_moved_between_look_and_settling_keeps_its_pair_listed(box: Sandbox) -> None:
     """A pair is judged fresh, then another process makes something else of what it needs: the next run notices."""
     chain(box)
@@ -60,7 +57,6 @@ def test_a_need_that_moved_between_look_and_settling_keeps_its_pair_listed(box: 
     assert "a upper" in box.adapt().results
 
 
-@pytest.mark.xfail(strict=True, reason="put_outcome deletes lost rows of what was not made anew")
 def test_a_loss_between_look_and_restoring_is_not_taken_back(box: Sandbox) -> None:
     """An artifact is found lost just before a record that names it is restored: the pair does not count as fresh."""
     box.adapter("one", uses=["COG_REPO_NAME"])
@@ -95,7 +91,6 @@ def test_a_loss_between_look_and_restoring_is_not_taken_back(box: Sandbox) -> No
     assert made.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="_read_regular has no limit")
 def test_a_huge_list_of_artifacts_is_not_read_into_memory(box: Sandbox) -> None:
     """COG_ARTIFACTS_FILE grown to 100 MB of nothing costs no memory to refuse."""
     box.adapter("one", '#!/bin/sh\ntruncate -s 100M "$COG_ARTIFACTS_FILE"; echo x:y\n')
