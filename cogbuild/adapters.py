@@ -13,6 +13,7 @@ from cogbuild.database import models
 from cogbuild.digest import file_digest, tagged
 from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.adapters import (
+    AdapterDirectoryMissing,
     NeedsCircle,
     NeedsNobody,
     NoAdapterFile,
@@ -247,6 +248,8 @@ def load(project: Project, directory: Path) -> Adapter:
     """Return the adapter in *directory*. Files whose stat has not moved are not read, the declaration not parsed."""
     if not is_text(str(directory)):
         raise PathIsNoText(path=directory)
+    if not directory.is_dir():
+        raise AdapterDirectoryMissing(directory=directory)
     declaration = directory / ADAPTER_FILE
     if not declaration.is_file():
         raise NoAdapterFile(directory=directory)

@@ -70,6 +70,7 @@ class Problem:
 
     path: str
     error: CogbuildError
+    eid: int | None = None  # the version that the directory was at the last look
 
 
 def repo_for(path: Path) -> str:
@@ -252,7 +253,7 @@ def refresh_links(project: Project) -> list[Problem]:
     problems = []
     for known in _links(project):
         if not is_text(known.path):
-            problems.append(Problem(known.path, PathIsNoText(path=known.path)))
+            problems.append(Problem(known.path, PathIsNoText(path=known.path), known.eid))
             continue
         directory = Path(known.path)
         try:
@@ -273,9 +274,9 @@ def refresh_links(project: Project) -> list[Problem]:
             gone = LinkedDirectoryGone(
                 path=known.path, model=_name_of(project, known), reason=_unusual(trouble)
             )
-            problems.append(Problem(known.path, gone))
+            problems.append(Problem(known.path, gone, known.eid))
         except CogbuildError as error:
-            problems.append(Problem(known.path, error))
+            problems.append(Problem(known.path, error, known.eid))
     return problems
 
 

@@ -82,6 +82,7 @@ class Facts:
     forced: bool = False
     forgotten: bool = False
     last_failure: str | None = None
+    cleaned: bool = False  # the outcome was dropped on request
     needs: tuple[Need, ...] = ()
 
 
@@ -106,6 +107,8 @@ def judge(facts: Facts) -> Verdict:  # noqa: PLR0911 - a decision table reads be
         return Verdict(Kind.RESTORABLE, (Reason("known", "the same work was done before"),))
     if same:
         return _stale("lost", f"the artifact is gone: {facts.lost}")
+    if facts.outcome_key is None and facts.cleaned:
+        return _stale("cleaned", "cleaned on request")
     if facts.outcome_key is None:
         failed = facts.last_failure
         return (

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cogbuild.objects import Objects
+    from cogbuild.process import Ended
 
 __all__ = ["Places", "artifacts_of"]
 
@@ -56,19 +57,21 @@ class Places:
 
 
 def artifacts_of(
-    stdout: bytes, cut: int, places: Places, store: Objects, facts: Mapping[str, object]
+    ended: Ended, places: Places, store: Objects, facts: Mapping[str, object]
 ) -> tuple[Artifact, ...]:
     """Return what was made, published where it lies in the output directory.
 
     *facts* name the run in errors. Raises the ``Artifact…`` errors.
     """
-    printed = _line(stdout, cut, facts)
+    printed = _line(ended.stdout, ended.stdout_cut, facts)
     listed = _listed(places, facts)
     if printed is not None and listed:
         raise ArtifactBothWays(**facts, printed=printed)
     if printed is None and not listed:
         raise ArtifactLineAbsent(**facts, wrote=_wrote(places.output))
     if printed is not None:
+        if ended.stdout_names_file and not os.path.lexists(places.output / (_path(printed) or "")):
+            raise ArtifactInWorkspace(**facts, printed=printed)
         return (_artifact("", printed, None, places, store, facts),)
     return tuple(
         _artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed

@@ -114,7 +114,7 @@ class Runner:
         return self._attempt(judged, "test", artifacts)
 
     def _attempt(self, judged: Judged, kind: str, made: tuple[Artifact, ...] | None) -> Attempted:
-        name = f"{time.time_ns() // 1000:014x}{os.urandom(2).hex()}"
+        name = new_attempt()
         path = self.project.log(name)
         self._tell(Started(judged.name, name, judged.verdict.reasons, str(path)))
         started = time.time()
@@ -277,6 +277,28 @@ class Runner:
         with held(path, name, waiting=waiting, cancelled=lambda: self._cancelled):
             yield
 
+    def never_started(self, judged: Judged, error: CogbuildError) -> Attempted:
+        """Return the attempt of a pair that could not even be started, with what was said of it as its log."""
+        name = new_attempt()
+        self.project.make()
+        path = self.project.log(name)
+        path.write_text(f"{error}\n")
+        attempt = Attempt(
+            name,
+            judged.entry.eid,
+            0,
+            judged.key,
+            "run",
+            time.time(),
+            0.0,
+            0.0,
+            0,
+            "failed",
+            error.title,
+            reasons_json(judged.verdict.reasons),
+        )
+        return Attempted(attempt, "failed", error=error)
+
     # -- after ----------------------------------------------------------------------------------------------------
 
     def _artifacts(
@@ -289,7 +311,7 @@ class Runner:
             return ()
         if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
             raise error
-        return artifacts_of(ended.stdout, ended.stdout_cut, prepared.places, self.project.objects, facts)
+        return artifacts_of(ended, prepared.places, self.project.objects, facts)
 
     def _judged_by_test(
         self,
@@ -339,6 +361,11 @@ class Runner:
         live = selected(read_tree(prepared.model, memo).tree, judged.adapter.spec.inputs)
         if files := list(differences(prepared.tree, live)):
             raise ModelFilesMoved(**facts, files=files[:8])
+
+
+def new_attempt() -> str:
+    """Return the name of a new attempt; names sort by time."""
+    return f"{time.time_ns() // 1000:014x}{os.urandom(2).hex()}"
 
 
 def _tail(path: Path) -> bytes:

@@ -129,13 +129,13 @@ class Recorder:
 
         self.project.database.write(work)
 
-    def failed(self, judged: Judged, attempts: Sequence[Attempt], why: str) -> None:
+    def failed(self, judged: Judged, attempts: Sequence[Attempt], why: str, *, ran: bool) -> None:
         """Record attempts that came to nothing; the pair stays listed and is tried again by the next run."""
 
         def work(con: sqlite3.Connection) -> None:
             self._put_attempts(con, judged, attempts)
             pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
-            if attempts:
+            if ran:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
         self.project.database.write(work)

@@ -87,7 +87,7 @@ class Engine:
         except CogbuildError as error:
             if error.fatal:
                 raise
-            result = self._failed(judged, [], error)
+            result = self._failed(judged, [self._runner.never_started(judged, error)], error, ran=False)
         result = replace(result, seconds=result.seconds or time.monotonic() - started)
         if result.status in (Status.FAILED, Status.BLOCKED, Status.CANCELLED):
             reason = result.error.title if result.error else result.reason or str(result.status)
@@ -253,8 +253,10 @@ class Engine:
             reasons=judged.verdict.reasons,
         )
 
-    def _failed(self, judged: Judged, attempts: list[Attempted], error: CogbuildError) -> Result:
-        self._recorder.failed(judged, [item.attempt for item in attempts], error.title)
+    def _failed(
+        self, judged: Judged, attempts: list[Attempted], error: CogbuildError, *, ran: bool = True
+    ) -> Result:
+        self._recorder.failed(judged, [item.attempt for item in attempts], error.title, ran=ran)
         return Result(
             judged.name,
             Status.FAILED,

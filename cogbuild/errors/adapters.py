@@ -5,6 +5,7 @@ from __future__ import annotations
 from cogbuild.errors import CogbuildError
 
 __all__ = [
+    "AdapterDirectoryMissing",
     "AdapterExited",
     "AdapterFilesMoved",
     "AdapterKilled",
@@ -54,6 +55,11 @@ class UnknownAdapter(CogbuildError):
 
 class UnknownBuiltin(CogbuildError):
     headline = "cogbuild ships no adapter called {name}"
+
+
+class AdapterDirectoryMissing(CogbuildError):
+    headline = "there is no adapter directory {directory}"
+    hint = "correct it under adapters: in cogbuild.yaml, or in --adapter-dir"
 
 
 class NoAdapterFile(CogbuildError):

@@ -173,6 +173,7 @@ class Judge:
             test_failed=outcome.test_failed if outcome else None,
             forced=(entry.eid, name) in self.forced,
             forgotten=why == "forgotten",
+            cleaned=why == "cleaned",
             last_failure=why.partition(": ")[2] if why and why.startswith("failed") else None,
             needs=states,
         )

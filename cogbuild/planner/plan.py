@@ -118,9 +118,13 @@ class Planner:
         problems = library.refresh_links(self.project)
         if not self.project.exists:
             self.project.make()
-        if selection.models or selection.force:
-            return self._direct(selection, names, problems, dry=dry)
-        return self._by_feed(selection, names, problems, dry=dry)
+        direct = selection.models or selection.force
+        plan = (self._direct if direct else self._by_feed)(selection, names, problems, dry=dry)
+        # Told of once, as what it is: a live directory that can't be used, and not as a failure of each of its pairs.
+        unusable = {problem.eid for problem in problems}
+        if not unusable.isdisjoint(plan.eids):
+            plan.eids = [eid for eid in plan.eids if eid not in unusable]
+        return plan
 
     def _names(self, selection: Selection) -> list[str]:
         adapters = self.judge.adapters

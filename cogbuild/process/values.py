@@ -85,6 +85,7 @@ class Ended:
     view_failed: bool = False  # not started because the view could not be made: a copy may do
     stdout: bytes = b""
     stdout_cut: int = 0  # bytes of stdout thrown away
+    stdout_names_file: bool = False  # its one line was a path in the working directory when the program ended
     last_line: bytes = b""  # of stderr, the last that is not blank
     log_bytes: int = 0  # bytes of stderr
     seconds: float = 0.0  # until the program itself ended

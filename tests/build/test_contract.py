@@ -205,6 +205,15 @@ def test_a_path_in_the_workspace(box: Sandbox) -> None:
     )
 
 
+@pytest.mark.parametrize("line", ["dist/model.onnx", "./dist/model.onnx", "dist", "cog.yaml"])
+def test_a_relative_path_in_the_workspace(box: Sandbox, line: str) -> None:
+    """What could be read as an image is refused where it is a file of the workspace."""
+    text = error_of(box, f"mkdir dist; echo x > dist/model.onnx; echo {line}\n")
+    assert text.startswith(
+        "one named a file in its workspace on local/a@ID, and the workspace is gone by now\n"
+    )
+
+
 def test_not_utf8(box: Sandbox) -> None:
     """Bytes that are no text are shown escaped."""
     assert error_of(box, "printf 's3://\\377\\n'\n") == (

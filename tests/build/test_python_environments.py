@@ -145,5 +145,8 @@ def test_what_cannot_be_resolved_fails_its_pair_alone(box: Sandbox, wheels: Path
     assert run.status("a one") is Status.FAILED
     assert run.exit_code == 1
     assert box.look("a", "one").verdict.kind is Kind.STALE
+    log = run.results["a one"].log
+    assert log is not None
+    assert "no-such-package-here" in Path(log).read_text()
     adapter(box)
     assert box.adapt().ran == ["a one"]

@@ -102,6 +102,7 @@ def test_a_live_directory_that_is_gone_stops_nothing_else(box: Sandbox) -> None:
     assert run.ran == ["b one"]
     assert run.exit_code == 2
     assert [type(item.error).__name__ for item in run.plan.problems] == ["LinkedDirectoryGone"]
+    assert list(run.results) == ["b one"]
     box.model("a")
 
 

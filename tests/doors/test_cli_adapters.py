@@ -93,7 +93,7 @@ def test_broken_ones_do_not_hide_the_others(
             f"declared in {at}/lonely/cog-adapter.yaml"
         ),
         "?  nowhere",
-        f"  can't be used: {box.root}/site/nowhere is not an adapter: it has no cog-adapter.yaml",
+        f"  can't be used: there is no adapter directory {box.root}/site/nowhere",
         "?  builtin:nothing",
         "  can't be used: cogbuild ships no adapter called nothing; shipped archive, onnx",
     ]

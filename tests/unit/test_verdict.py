@@ -17,6 +17,7 @@ BUILT: dict[str, Any] = {"key": "k", "outcome_key": "k"}
     ("facts", "kind", "text", "settled"),
     [
         ({"key": "k"}, Kind.STALE, "never built", False),
+        ({"key": "k", "cleaned": True}, Kind.STALE, "cleaned on request", False),
         ({"key": "k", "last_failure": "boom"}, Kind.STALE, "the last attempt failed: boom", False),
         ({"key": "k", "restorable": True}, Kind.RESTORABLE, "the same work was done before", False),
         ({"key": "k", "restorable": True, "unresolved": True}, Kind.STALE, "environment not resolved", False),

@@ -27,6 +27,7 @@ _SETTLED = 0.02
 _HOUSEKEEPING = 1.0
 # What is read at the very end, from pipes that something out of our reach may still be filling.
 _LAST_READ = 1 << 20
+_LONGEST_PATH = 4096
 _SHELL_KILLED = 128 + signal.SIGKILL
 
 
@@ -205,6 +206,13 @@ class _Run:
                 self._status = status
                 self._seconds = time.monotonic() - self._began
 
+    def _names_file(self) -> bool:
+        """Whether the one line on stdout is the path of something in the working directory, while that is still here."""
+        line = bytes(self._kept).strip()
+        if not line or len(line) > _LONGEST_PATH or b"\n" in line or b"\0" in line:
+            return False
+        return os.path.lexists(os.path.join(os.fsencode(self._order.cwd), line))
+
     def _result(self) -> dict[str, Any]:
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
@@ -221,6 +229,7 @@ class _Run:
             "detail": detail,
             "stdout": bytes(self._kept),
             "stdout_cut": self._cut,
+            "stdout_names_file": self._names_file(),
             "seconds": self._seconds,
             "cpu_seconds": self._cpu,
             "max_rss": self._max_rss,
