@@ -103,6 +103,10 @@ class Runner:
         """Resolve the pair's Python environment and keep the lock."""
         self._prepare.resolve(judged, upgrade=upgrade)
 
+    def seal(self, judged: Judged) -> None:
+        """Make the sealed tree that the pair runs on, where it is not there yet."""
+        self._prepare.seal(judged)
+
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def run(self, judged: Judged) -> Attempted:

@@ -127,6 +127,11 @@ class Preparer:
         (run / NOTE_FILE).write_text(json.dumps(note))
         return Places(transient=transient, run=run, output=run / "out", list_file=run / "artifacts.jsonl")
 
+    def seal(self, judged: Judged) -> None:
+        """Make the sealed tree that the pair's workspace shows, where it is not there yet."""
+        whole = library.tree_of(self.project, judged.entry.tree)
+        self.project.objects.sealed(selected(whole, judged.adapter.spec.inputs))
+
     def model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
         """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
         entry, inputs = judged.entry, judged.adapter.spec.inputs

@@ -18,7 +18,7 @@ from cogbuild.using import using
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Outcome
@@ -70,6 +70,18 @@ class Engine:
     def _tell(self, event: Event) -> None:
         with self._listening:
             self._listener(event)
+
+    def seal(self, pairs: Iterable[Judged]) -> None:
+        """Make the sealed trees that the pairs are going to run on.
+
+        Before any of them runs: a further link to a file that versions share moves its ctime, and tools such as tar take
+        a file whose ctime moves while they read it for one that changed.
+        """
+        self._use()
+        for judged in pairs:
+            if judged.entry.sealed and judged.verdict.kind in (Kind.STALE, Kind.PENDING):
+                with contextlib.suppress(CogbuildError, OSError):  # told when the pair's turn comes
+                    self._runner.seal(judged)
 
     # -- one pair -------------------------------------------------------------------------------------------------
 

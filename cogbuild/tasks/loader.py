@@ -124,6 +124,7 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         Reporter.run = run
         run.begin()
         run.expect(len(todo))
+        run.engine.seal(todo)
         tasks = tasks_of(run, todo)
         for task in tasks:
             keeper.tasks[task.name] = next(item for item in task._actions)  # noqa: SLF001 - `actions` makes copies

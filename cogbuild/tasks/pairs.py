@@ -130,6 +130,7 @@ def blocked(run: Run, task: Task) -> None:
 def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     """Run judged pairs; needed ones come first, and nothing is undone by another's failure."""
     jobs = run.engine.jobs
+    run.engine.seal(chunk)
     control = TaskControl(tasks_of(run, chunk))
     control.process(None)
     arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]

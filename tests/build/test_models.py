@@ -201,3 +201,18 @@ def test_verify_finds_a_flipped_bit_and_adding_again_mends_it(box: Sandbox) -> N
     box.add("a")
     box.adapter("one")
     assert box.adapt().ran == ["a one"]
+
+
+def test_links_are_made_before_any_adapter_runs(box: Sandbox) -> None:
+    """Versions that share a file are sealed before the first of them is built: its ctime moves under no adapter."""
+    script = box.counting(
+        "one",
+        'stat -c %Z.%z weights.bin > "$COG_OUTPUT_DIR/c"; sleep 0.05; stat -c %Z.%z weights.bin >> "$COG_OUTPUT_DIR/c"; echo "$COG_OUTPUT_DIR/c"',
+    )
+    box.adapter("one", script)
+    for number in range(6):
+        box.add("a", {"weights.bin": "shared", "predict.py": f"class Predictor:\n    n = {number}\n"})
+    run = box.adapt(jobs=3)
+    assert run.exit_code == 0
+    seen = {line for path in (box.data / "artifacts").rglob("c") for line in path.read_text().splitlines()}
+    assert len(seen) == 1

@@ -296,7 +296,7 @@ def test_copy_in_a_hidden_directory_stays_usable(data: Path, level: Level) -> No
                 writable=(data / "out/1",),
             )
             assert " ".join(said(pool.run(command))) == (
-                f"{data}/work/{number} .: envs out work work: {number} tool ro"
+                f"{data / 'work' / number} .: envs out work work: {number} tool ro"
             )
             assert (data / "work" / number / "made").read_text() == "x\n"
 
