@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,10 +137,11 @@ def workers(top: int) -> list[int]:
     """Return the worker processes below *top*, the innermost last."""
     below, found = [top], list[int]()
     for process in below:
-        for task in (Path("/proc") / str(process) / "task").iterdir():
-            below += map(int, (task / "children").read_text().split())
-        if b"worker/__main__.py" in (Path("/proc") / str(process) / "cmdline").read_bytes():
-            found.append(process)
+        with suppress(FileNotFoundError, ProcessLookupError):  # a short-lived child may end while we look
+            for task in (Path("/proc") / str(process) / "task").iterdir():
+                below += map(int, (task / "children").read_text().split())
+            if b"worker/__main__.py" in (Path("/proc") / str(process) / "cmdline").read_bytes():
+                found.append(process)
     return found
 
 
