@@ -12,10 +12,13 @@ _V2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
 
 
 class OomCounter:
-    """The kills that the kernel counts, of the whole machine and of our own control group."""
+    """The kills that the kernel counts in our own control group; in the whole machine where no group counts them.
+
+    The kernel counts a kill in the victim's group whatever ran out; what the machine counts may be somebody else's.
+    """
 
     def __init__(self) -> None:
-        self._files = ["/proc/vmstat", *_group_files()]
+        self._files = [path for path in _group_files() if _counted(path)] or ["/proc/vmstat"]
         self._seen = self._read()
 
     def mark(self) -> None:
