@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogbuild.database import models, pairs
+from cogbuild.database import models
 from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.models import (
@@ -410,9 +410,3 @@ def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Find
 def remove(project: Project, entry: EntryRow) -> None:
     """Let go of (repo, model): its outcomes are released, its attempts stay; files go with the next ``gc``."""
     project.database.write(lambda con: models.retire(con, entry.eid))
-
-
-def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[pairs.Attempt]:
-    """Return the attempts of a pair, the first first."""
-    aid = pairs.adapter_id(project.con, adapter)
-    return pairs.attempts(project.con, entry.eid, aid) if aid is not None else []

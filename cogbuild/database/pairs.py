@@ -125,11 +125,6 @@ def set_scope(con: sqlite3.Connection, aid: int, *, context: str, mark: int, nee
     )
 
 
-def reset_scope(con: sqlite3.Connection, name: str) -> None:
-    """Have every pair of the adapter judged again by the next plan."""
-    con.execute("UPDATE adapters SET context = NULL, mark = 0 WHERE name = ?", (name,))
-
-
 def reset_scopes(con: sqlite3.Connection) -> None:
     """Have every pair judged again by the next plan."""
     con.execute("UPDATE adapters SET context = NULL, mark = 0")

@@ -18,7 +18,7 @@ from cogbuild.using import using
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Outcome
@@ -287,7 +287,3 @@ class Engine:
     def _log(self, ended: Attempted) -> str | None:
         path = self.project.log(ended.attempt.id)
         return os.path.relpath(path) if path.exists() else None
-
-    def on_cancel(self) -> Callable[[], bool]:
-        """Return what tells whether the run is cancelled."""
-        return self._stop.is_set

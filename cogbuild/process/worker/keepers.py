@@ -26,7 +26,7 @@ class Keeper:
 
     def end_all(self) -> None:
         """Send SIGKILL to all that is left; called again until nothing is."""
-        raise NotImplementedError
+        raise NotImplementedError  # each level below has a way of its own
 
     def close(self) -> None:
         """Leave nothing behind."""
