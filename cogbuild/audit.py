@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild import library
 from cogbuild.cache import Record
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.fingerprint.manifest import Manifest, part_digest
 from cogbuild.objects import Finding
 from cogbuild.planner.judging import artifact_file
@@ -50,7 +50,7 @@ def _models(project: Project) -> Iterator[Finding]:
 
 
 def _outcomes(project: Project) -> Iterator[Finding]:
-    names = pairs.adapter_names(project.con)
+    names = feed.adapter_names(project.con)
     for (eid, aid), outcome in pairs.outcomes(project.con).items():
         pair = f"{eid}:{names.get(aid, '?')}"
         manifest = Manifest.decode(outcome.manifest)

@@ -6,7 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from cogbuild.database import pairs
+from cogbuild.database import feed, pairs
 from cogbuild.workspace import is_free, sweep
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _record(con: sqlite3.Connection, runs: list[Path]) -> None:
         attempt = pairs.Attempt(
             run.name.removeprefix(RUN_PREFIX),
             note["eid"],
-            pairs.add_adapter(con, note["adapter"]),
+            feed.add_adapter(con, note["adapter"]),
             note["key"],
             note["kind"],
             note["started"],

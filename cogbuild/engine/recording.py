@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.cache import Record
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.database.pairs import Artifact, Attempt, Outcome
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Recorder:
                 return False
             self._put(con, judged, outcome)
             if untested:  # killed before the test has ended, the pair is still listed
-                pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], "planned")
+                feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], "planned")
             pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
             return True
 
@@ -125,7 +125,7 @@ class Recorder:
             new = replace(outcome, test=judged.adapter.test, test_failed=failed)
             pairs.put_outcome(con, new, judged.adapter.context)
             if failed is not None:
-                pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
+                feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
 
         self.project.database.write(work)
 
@@ -134,7 +134,7 @@ class Recorder:
 
         def work(con: sqlite3.Connection) -> None:
             self._put_attempts(con, judged, attempts)
-            pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
+            feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {why}")
             if ran:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
@@ -147,7 +147,7 @@ class Recorder:
     def blocked(self, judged: Judged) -> None:
         """Keep a blocked pair listed."""
         self.project.database.write(
-            lambda con: pairs.add_pending(con, self._aid(con, judged), [judged.entry.eid], "blocked")
+            lambda con: feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], "blocked")
         )
 
     def settled(self, judged: Judged) -> None:
@@ -155,15 +155,15 @@ class Recorder:
 
         def work(con: sqlite3.Connection) -> None:
             if pairs.same_needs(con, judged.entry.eid, judged.needed):
-                pairs.done(con, self._aid(con, judged), [judged.entry.eid], judged.adapter.context)
+                feed.done(con, self._aid(con, judged), [judged.entry.eid], judged.adapter.context)
 
         self.project.database.write(work)
 
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         name = judged.adapter.name
-        known = self._aids.get(name) or pairs.adapter_id(con, name)
+        known = self._aids.get(name) or feed.adapter_id(con, name)
         if known is None:
-            return pairs.add_adapter(con, name)  # kept in mind only once it is durable
+            return feed.add_adapter(con, name)  # kept in mind only once it is durable
         self._aids[name] = known
         return known
 
@@ -180,7 +180,7 @@ class Recorder:
         pairs.put_outcome(con, replace(outcome, aid=aid), judged.adapter.context)
         if not pairs.same_needs(con, judged.entry.eid, judged.needed):
             # Another process made something else of what the pair needs while it ran.
-            pairs.add_pending(con, aid, [judged.entry.eid], "needs")
+            feed.add_pending(con, aid, [judged.entry.eid], "needs")
         self._stored.update(part.digest for part in judged.parts)
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.errors import CogbuildError
 from cogbuild.objects import disk_errors
 from cogbuild.planner import Judge
@@ -124,7 +124,7 @@ def _keep(project: Project, group: Group, wanted: Wanted, new: Lock) -> None:
     def work(con: sqlite3.Connection) -> None:
         pairs.put_lock(con, row, replace_old=True)
         if wanted.lock is not None and wanted.lock != new:
-            pairs.reset_scopes(con)  # another adapter may ask for the same
+            feed.reset_scopes(con)  # another adapter may ask for the same
 
     if wanted.lock != new:
         project.database.write(work)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.housekeeping import (
     ArtifactGone,
@@ -75,7 +75,7 @@ def every(
 
 
 def _adapters(project: Project, chosen: Sequence[str]) -> dict[int, str]:
-    known = pairs.adapter_names(project.con)
+    known = feed.adapter_names(project.con)
     for name in chosen:
         if name not in known.values():
             import difflib
@@ -106,7 +106,7 @@ def chosen(
     if prefix is None or adapter is None:
         return list(every(project, prefixes=[prefix] if prefix else (), repos=repos))
     entries = library.find(project, prefix, repos)
-    aid = pairs.adapter_id(project.con, adapter)
+    aid = feed.adapter_id(project.con, adapter)
     if aid is None:
         _adapters(project, [adapter])
     found = list(_of(project, entries, {aid or 0: adapter}))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild.cache import Record
-from cogbuild.database import models, pairs, upkeep
+from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.errors.housekeeping import AmbiguousKey, UnknownKey
 from cogbuild.fingerprint.manifest import Change, Manifest, Part, changes, flatten
 from cogbuild.planner.judging import artifact_file, pair_name
@@ -78,7 +78,7 @@ def carried_by(project: Project, key: str) -> list[str]:
     """Return the names of the pairs whose outcomes carry *key*."""
     if not project.exists:
         return []
-    names = pairs.adapter_names(project.con)
+    names = feed.adapter_names(project.con)
     found = []
     for eid, aid in upkeep.carrying(project.con, key):
         entry = models.find(project.con, eid)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.adapters import IMAGE_ADAPTER
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError
 from cogbuild.fingerprint.manifest import (
@@ -137,7 +137,7 @@ class Judge:
     def aid(self, name: str) -> int | None:
         """Return the adapter's number, None where it never had a pair."""
         if name not in self._aids:
-            found = pairs.adapter_id(self.project.con, name)
+            found = feed.adapter_id(self.project.con, name)
             if found is None:
                 return None
             self._aids[name] = found

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cogbuild import library
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
 from cogbuild.planner.judging import Judge, Judged
 
@@ -85,7 +85,7 @@ class Plan:
             eids = [eid for eid, needs in judged if not needs or pairs.same_needs(con, eid, needs)]
             aid = self.judge.aid(name)
             if aid is not None:
-                pairs.done(con, aid, eids, self.judge.adapters[name].context)
+                feed.done(con, aid, eids, self.judge.adapters[name].context)
 
     def _chosen(self, entry: EntryRow, wanted: list[str]) -> list[str]:
         """Return the adapters to judge for the entry, and those that they need whose artifacts turn out to be gone."""
@@ -147,7 +147,7 @@ class Planner:
             eids = list(found)
             count = sum(1 for entry in found.values() for name in self.judge.wanted(entry) if name in names)
         else:
-            eids = models.newest_first(con, pairs.eids_above(con, 0), selection.repos)
+            eids = models.newest_first(con, feed.eids_above(con, 0), selection.repos)
             count = self._count(selection, names)
         if selection.force:
             asked = selection.adapters or names
@@ -156,15 +156,15 @@ class Planner:
 
     def _by_feed(self, selection: Selection, names: list[str], problems: list[Problem], *, dry: bool) -> Plan:
         con = self.project.con
-        last = pairs.last_seq(con)
+        last = feed.last_seq(con)
         candidates: dict[str, set[int] | None] = {}
         scopes: list[tuple[str, list[int]]] = []
         for name in names:
             adapter = self.judge.adapters[name]
-            known = pairs.scope(con, name)
+            known = feed.scope(con, name)
             mark = known[2] if known is not None and known[1] == adapter.context else 0
-            moved = pairs.eids_above(con, mark) if mark < last else []
-            listed = pairs.pending(con, known[0]) if known is not None else {}
+            moved = feed.eids_above(con, mark) if mark < last else []
+            listed = feed.pending(con, known[0]) if known is not None else {}
             # What needs a pair that may move is judged once that one has ended.
             above = [candidates.get(needed) or set() for needed in adapter.needs]
             candidates[name] = set().union(moved, listed, *above)
@@ -181,9 +181,9 @@ class Planner:
         """List the candidates as pending and move the marks, in one transaction: from here on they can't be lost."""
         for name, moved in scopes:
             adapter = self.judge.adapters[name]
-            aid = pairs.add_adapter(con, name)
-            pairs.add_pending(con, aid, moved, "planned")
-            pairs.set_scope(con, aid, context=adapter.context, mark=last, needs=adapter.needs)
+            aid = feed.add_adapter(con, name)
+            feed.add_pending(con, aid, moved, "planned")
+            feed.set_scope(con, aid, context=adapter.context, mark=last, needs=adapter.needs)
 
     def _count(self, selection: Selection, names: list[str]) -> int:
         """Return how many pairs the selection has; wishes make it exact at the cost of reading their entries."""
@@ -192,7 +192,7 @@ class Planner:
             entries = models.entries(con, repos=selection.repos)
             return sum(1 for entry in entries for name in self.judge.wanted(entry) if name in names)
         special = models.entries_with_wishes(con)
-        plain = pairs.count_live(con) - len(special)
+        plain = feed.count_live(con) - len(special)
         return plain * len(names) + sum(
             1 for entry in special for name in self.judge.wanted(entry) if name in names
         )

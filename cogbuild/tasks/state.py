@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from doit.dependency import DbmDB, Dependency, DependencyStatus
 from doit.exceptions import InvalidCommand
 
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models
 from cogbuild.errors import CogbuildError
 from cogbuild.report.words import reason_text
 from cogbuild.tasks.pairs import BASENAME, PairAction, Verdicts
@@ -86,8 +86,8 @@ class PairState(Verdicts):
             self._write(lambda con: self._forget(con, name, judged))
 
     def _forget(self, con: Any, name: str, judged: Judged) -> None:
-        aid = pairs.add_adapter(con, judged.adapter.name)
-        pairs.add_pending(con, aid, [judged.entry.eid], "forgotten")
+        aid = feed.add_adapter(con, judged.adapter.name)
+        feed.add_pending(con, aid, [judged.entry.eid], "forgotten")
         models.drop_memo(con, f"ignored:{name}")
 
     def remove_all(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.models import UnknownModel
@@ -70,11 +70,11 @@ def entries_ever(project: Project, prefix: str, repos: Sequence[str] = ()) -> li
 
 def adapter_number(project: Project, name: str, active: Sequence[str] = ()) -> int | None:
     """Return the number of an adapter; None where it is active and never had a pair. Raises ``UnknownAdapter``."""
-    aid = pairs.adapter_id(project.con, name)
+    aid = feed.adapter_id(project.con, name)
     if aid is None and name not in active:
         import difflib
 
-        known = {*active, *pairs.adapter_names(project.con).values()}
+        known = {*active, *feed.adapter_names(project.con).values()}
         raise UnknownAdapter(
             name=name,
             closest=difflib.get_close_matches(name, known, n=3) or None,
@@ -85,7 +85,7 @@ def adapter_number(project: Project, name: str, active: Sequence[str] = ()) -> i
 
 def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[Tried]:
     """Return the attempts of a pair, the first first; those that run now are the last."""
-    aid = pairs.adapter_id(project.con, adapter)
+    aid = feed.adapter_id(project.con, adapter)
     ended = pairs.attempts(project.con, entry.eid, aid) if aid is not None else []
     tried = [
         Tried(
@@ -144,7 +144,7 @@ def is_running(project: Project, tried: Tried) -> bool:
 
 def shown_by_default(project: Project, entry: EntryRow, adapter: str, tried: list[Tried]) -> Tried | None:
     """Return the attempt that tells how the pair stands: one that runs or came to nothing, else that of the outcome."""
-    aid = pairs.adapter_id(project.con, adapter)
+    aid = feed.adapter_id(project.con, adapter)
     outcome = pairs.outcome(project.con, entry.eid, aid) if aid is not None else None
     last = tried[-1] if tried else None
     if outcome is None or not outcome.attempt or (last is not None and last.status not in _WELL):
@@ -157,7 +157,7 @@ def shown_by_default(project: Project, entry: EntryRow, adapter: str, tried: lis
 
 def kept_log(project: Project, entry: EntryRow, adapter: str, attempt: str) -> str | None:
     """Return the log that the cache keeps of the attempt that made the pair's outcome."""
-    aid = pairs.adapter_id(project.con, adapter)
+    aid = feed.adapter_id(project.con, adapter)
     outcome = pairs.outcome(project.con, entry.eid, aid) if aid is not None else None
     record = project.cache.get(outcome.key) if outcome is not None and outcome.attempt == attempt else None
     return record.log if record is not None and record.attempt == attempt else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cogbuild.adapters import survey
-from cogbuild.database import pairs
+from cogbuild.database import feed, pairs
 from cogbuild.database.schema import FORMAT as DATABASE_FORMAT
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import ReadOnlyData
@@ -104,7 +104,7 @@ def _look_at_state(found: Machine, project: Project) -> None:
     if not found.writable:
         found.troubles.append(ReadOnlyData(path=project.data, reason="this user may not write there"))
     try:
-        found.models = pairs.count_live(project.con)
+        found.models = feed.count_live(project.con)
         found.database = DATABASE_FORMAT
         found.environments = len(pairs.all_locks(project.con))
     except CogbuildError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.planner.judging import Judge
 from cogbuild.verdict import Kind
@@ -75,7 +75,7 @@ def matrix(
     """
     con = project.con
     judge = Judge(project, adapters)
-    known = pairs.adapter_names(con)
+    known = feed.adapter_names(con)
     for name in names:
         if name not in adapters and not (orphans and name in known.values()):
             raise UnknownAdapter(name=name, active=list(adapters))
@@ -89,7 +89,7 @@ def matrix(
     for _, row in rows:
         for pair in row.values():
             counts[pair.state] = counts.get(pair.state, 0) + 1
-    total = start + len(found) if limit < 0 else None if repos else pairs.count_live(con)
+    total = start + len(found) if limit < 0 else None if repos else feed.count_live(con)
     return Matrix(tuple(columns), tuple(rows), start + 1, total, len(found) > len(shown), counts)
 
 
@@ -106,7 +106,7 @@ def _pair(project: Project, judge: Judge, entry: EntryRow, name: str) -> Pair:
     if verdict.settled:
         return Pair(name, State(verdict.kind), made, detail)
     aid = judge.aid(name)
-    why = pairs.why_pending(project.con, aid, entry.eid) if aid is not None else None
+    why = feed.why_pending(project.con, aid, entry.eid) if aid is not None else None
     if aid is not None and why is not None and why.startswith("failed: "):
         tried = pairs.attempts(project.con, entry.eid, aid)
         return Pair(name, State.FAILED, tried[-1].started if tried else made, why.partition(": ")[2])

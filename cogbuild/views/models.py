@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild.adapters import survey
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.library import spec_of
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def active_names(project: Project) -> set[str]:
 def model_view(project: Project, entry: EntryRow) -> ModelView:
     """Return everything about one (repo, model)."""
     known = active_names(project)
-    names = pairs.adapter_names(project.con)
+    names = feed.adapter_names(project.con)
     made = [
         Made(
             names[aid],

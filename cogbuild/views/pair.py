@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.errors.commands import NoSuchPair
 from cogbuild.fingerprint.manifest import Manifest, Part, flatten
 from cogbuild.planner.judging import Judge, pair_name
@@ -143,7 +143,7 @@ def _origin(project: Project, outcome: Outcome) -> Origin | None:
     if ran is None or (ran.eid, ran.aid) == (outcome.eid, outcome.aid):
         return Origin(outcome.attempt, ran, None)
     entry = models.find(project.con, ran.eid)
-    name = pairs.adapter_names(project.con).get(ran.aid)
+    name = feed.adapter_names(project.con).get(ran.aid)
     return Origin(outcome.attempt, ran, pair_name(entry, name) if entry and name else None)
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import Sandbox
 
 from cogbuild import library
-from cogbuild.database import pairs
+from cogbuild.database import feed, pairs
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.models import AmbiguousModel, NoModelFile, UnknownModel
 
@@ -177,7 +177,7 @@ def test_removing_a_model_keeps_its_attempts(box: Sandbox) -> None:
         library.remove(project, entry)
         assert [
             item.status
-            for item in pairs.attempts(project.con, entry.eid, pairs.adapter_id(project.con, "one") or 0)
+            for item in pairs.attempts(project.con, entry.eid, feed.adapter_id(project.con, "one") or 0)
         ] == ["built"]
         with pytest.raises(UnknownModel):
             library.find(project, added.model)

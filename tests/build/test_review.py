@@ -16,7 +16,7 @@ from test_two_at_once import start, wait_for
 
 from cogbuild import library
 from cogbuild.adapters import active
-from cogbuild.database import models, pairs, upkeep
+from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.engine import Status
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.models import PathIsNoText
@@ -33,9 +33,9 @@ def forget(box: Sandbox, repo: str, adapter_name: str) -> None:
     """Forget a pair as ``doit forget`` does."""
     judged = box.look(repo, adapter_name)
     with box.project() as project:
-        aid = pairs.adapter_id(project.con, adapter_name)
+        aid = feed.adapter_id(project.con, adapter_name)
         assert aid is not None
-        project.database.write(lambda con: pairs.add_pending(con, aid, [judged.entry.eid], "forgotten"))
+        project.database.write(lambda con: feed.add_pending(con, aid, [judged.entry.eid], "forgotten"))
 
 
 def verdict(box: Sandbox, repo: str, adapter_name: str) -> Kind:

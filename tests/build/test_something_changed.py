@@ -5,7 +5,7 @@ from __future__ import annotations
 from conftest import Sandbox
 
 from cogbuild.adapters import active
-from cogbuild.database import pairs
+from cogbuild.database import feed
 from cogbuild.engine import Status
 from cogbuild.planner import Planner
 from cogbuild.verdict import Kind
@@ -157,9 +157,9 @@ def test_a_forgotten_pair_stays_forgotten_while_it_is_blocked(box: Sandbox) -> N
     box.add("a")
     box.adapt()
     with box.project() as project:
-        aid = pairs.adapter_id(project.con, "upper")
+        aid = feed.adapter_id(project.con, "upper")
         assert aid is not None
-        project.database.write(lambda con: pairs.add_pending(con, aid, [1], "forgotten"))
+        project.database.write(lambda con: feed.add_pending(con, aid, [1], "forgotten"))
     box.adapter("low", box.counting("low", "exit 1"))
     assert box.adapt().status("a upper") is Status.BLOCKED
     box.adapter("low", box.counting("low", 'echo 1 > "$COG_OUTPUT_DIR/p"; echo "$COG_OUTPUT_DIR/p"'))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cogbuild import library
 from cogbuild.adapters import active
-from cogbuild.database import models, pairs
+from cogbuild.database import feed, models, pairs
 from cogbuild.housekeeping import lost, made
 from cogbuild.planner import Judge, Judged, Planner, Selection
 from cogbuild.project import Project
@@ -81,15 +81,13 @@ class World:
             getattr(self, what)[which] = value
 
     def _to_pair(self, project: Project, what: str, model: str, adapter: str) -> None:
-        aid = pairs.adapter_id(project.con, adapter)
+        aid = feed.adapter_id(project.con, adapter)
         entry = self.entries(project)[model]
         outcome = pairs.outcome(project.con, entry.eid, aid) if aid is not None else None
         if outcome is None:
             return
         if what == "forget":
-            project.database.write(
-                lambda con: pairs.add_pending(con, outcome.aid, [outcome.eid], "forgotten")
-            )
+            project.database.write(lambda con: feed.add_pending(con, outcome.aid, [outcome.eid], "forgotten"))
         for item in outcome.artifacts if what == "lose" else ():
             (project.objects.artifacts / item.uri).unlink(missing_ok=True)
             list(lost.verify(project, made.every(project)))
