@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Export the network that the model's predictor holds to ``model.onnx``; README.md says how and with which limits."""
+"""Export the networks that the model's predictor holds to ONNX; README.md says how and with which limits."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ import textwrap
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cogbuild_adapter import NotApplicable, examples, load, output_path, param, run, the_network
+from cogbuild_adapter import NotApplicable, called_networks, examples, load, output_path, param, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from cogbuild_adapter import Network
     from onnx import ModelProto
 
 
-def main() -> Path:
+def main() -> Path | dict[str, Path]:
     opset = param("opset", 18)
-    network = the_network(load(), examples, param("network", ""))
+    networks = called_networks(load(), examples, param("network", ""))
+    made = {name: _made(network, name or "model", opset) for name, network in networks.items()}
+    return made.get("") or made
+
+
+def _made(network: Network, name: str, opset: int) -> Path:
     _check_size(network.value)
-    framework: Any = import_module(f"onnx_from_{network.kind}")
+    framework: Any = import_module("onnx_from_torch" if network.kind == "torch" else "onnx_from_estimators")
     print(f"exporting {network} from {len(network.calls)} recorded calls, opset {opset}")
     try:
-        model = framework.export(network.value, network.calls, opset)
+        model = framework.export(network, opset)
     except (MemoryError, OSError, ImportError, NotApplicable):
         raise
     except Exception as error:
         # The exporter is deterministic, and its environment counts: asking again would give the same answer.
-        raise NotApplicable(_reason(error, type(network.value).__name__)) from error
+        raise NotApplicable(_reason(error, network)) from error
     _check_opset(model, opset)
-    return _written(model)
+    return _written(model, output_path(f"{name}.onnx"))
 
 
 def _check_opset(model: ModelProto, opset: int) -> None:
@@ -55,13 +61,12 @@ def _check_size(network: Any) -> None:
         )
 
 
-def _written(model: ModelProto) -> Path:
+def _written(model: ModelProto, target: Path) -> Path:
     import onnx
 
     _anonymised(model)
     _name_dimensions(model)
     onnx.checker.check_model(model, full_check=True)
-    target = output_path("model.onnx")
     target.write_bytes(model.SerializeToString(deterministic=True))
     shapes = ", ".join(f"{value.name}{_shape(value)}" for value in model.graph.input)
     print(f"inputs {shapes}; outputs {', '.join(value.name for value in model.graph.output)}")
@@ -105,7 +110,7 @@ def _shape(value: Any) -> str:
     return str([dim.dim_param or dim.dim_value for dim in dims]).replace("'", "")
 
 
-def _reason(error: Exception, network: str) -> str:
+def _reason(error: Exception, network: Network) -> str:
     """Return one sentence on why the exporter gave up, by operator or estimator where it names one."""
     text = "\n".join(str(link) for link in _chain(error))
     if found := re.search(r"No ONNX function found for <OpOverload\(op='([\w.:]+)'", text):
@@ -117,7 +122,7 @@ def _reason(error: Exception, network: str) -> str:
     # The exporter's own wrapper tells how to report bugs; what went wrong is in its cause.
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     first = re.split(r"\n|(?<=[.;]) ", str(cause).strip())[0]
-    return f"{network} cannot be exported: {type(cause).__name__}: {textwrap.shorten(first, 200)}".rstrip(
+    return f"{type(network.value).__name__} cannot be exported: {type(cause).__name__}: {textwrap.shorten(first, 200)}".rstrip(
         ": "
     )
 

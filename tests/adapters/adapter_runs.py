@@ -54,6 +54,8 @@ class Ran:
     stdout: str
     log: str
     output: Path  # what was COG_OUTPUT_DIR
+    listed: tuple[dict[str, str], ...] = ()  # the lines of COG_ARTIFACTS_FILE
+    fidelity: tuple[dict[str, Any], ...] = ()  # the lines of COG_FIDELITY_FILE
 
     @property
     def last_line(self) -> str:
@@ -67,6 +69,17 @@ class Ran:
         named = Path(self.stdout[:-1])
         assert named.is_relative_to(self.output)
         assert named.is_file()
+        return named
+
+    def made(self) -> dict[str, Path]:
+        """Return what was made, files or directories, by name; the name of a single artifact is empty."""
+        assert self.code == 0, self.log
+        if self.listed:
+            assert self.stdout == ""
+        named = {row["name"]: Path(row["uri"]) for row in self.listed} or {"": Path(self.stdout[:-1])}
+        for path in named.values():
+            assert path.is_relative_to(self.output), self.stdout
+            assert path.exists()
         return named
 
 
@@ -150,6 +163,7 @@ def run_script(
     (place / "examples.json").write_text(json.dumps(model_examples(model)))
     paths = ["/usr/bin", "/bin"] if env_dir is None else [str(env_dir / "bin"), "/usr/bin", "/bin"]
     env = {"PATH": ":".join(paths), "HOME": str(place), "COG_OUTPUT_DIR": str(output)}
+    env |= {f"COG_{name}_FILE": str(place / name) for name in ("ARTIFACTS", "FIDELITY")}
     env["PYTHONDONTWRITEBYTECODE"] = "1"
     given = {"COG_MODEL_PYTHON_MODULE": "predict", "COG_MODEL_CLASS": cls, "COG_MODEL_ID": "0" * 40}
     env |= {name: value for name, value in given.items() if spec.passes(name)}
@@ -168,7 +182,26 @@ def run_script(
         stdin=subprocess.DEVNULL,
         check=False,
     )
-    return Ran(done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace"), output)
+    listed, fidelity = (_rows(place / name) for name in ("ARTIFACTS", "FIDELITY"))
+    log = done.stderr.decode(errors="replace")
+    return Ran(done.returncode, done.stdout.decode(), log, output, listed, fidelity)
+
+
+def _rows(file: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(map(json.loads, file.read_text().splitlines())) if file.exists() else ()
+
+
+def run_test(adapter: str, model: Path, made: Ran, scratch: Path, **more: Any) -> Ran:
+    """Run an adapter's test on what it made, with the variables that cogbuild gives a test."""
+    test = adapter_spec(adapter).test
+    assert test is not None
+    paths = made.made()
+    listed = scratch / f"listed-{made.output.parent.name}"
+    listed.write_text(
+        "".join(json.dumps({"name": name, "uri": path.as_uri()}) + "\n" for name, path in paths.items())
+    )
+    variables = {"COG_ARTIFACT_URI": next(iter(paths.values())).as_uri(), "COG_ARTIFACTS_FILE": str(listed)}
+    return run_script(adapter, model, scratch, script=test, more=variables | more.pop("more", {}), **more)
 
 
 def write_model(directory: Path, predict: str, examples: str = "") -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from adapter_runs import EXAMPLES, Ran, environment_of, needs_torch, run_script, write_model
+from adapter_runs import EXAMPLES, Ran, environment_of, needs_torch, run_script, run_test, write_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,10 +108,7 @@ def _torch(predict: str, examples: str, where: Path, **params: object) -> Ran:
 
 
 def _judged(made: Ran, model: Path, packages: tuple[str, ...], scratch: Path) -> Ran:
-    more = {"COG_ARTIFACT_URI": made.file().as_uri()}
-    return run_script(
-        "onnx", model, scratch, script="test.py", env_dir=environment_of("onnx", packages), more=more
-    )
+    return run_test("onnx", model, made, scratch, env_dir=environment_of("onnx", packages))
 
 
 def test_a_model_that_prints_gives_one_line(tmp_path: Path) -> None:
@@ -167,7 +164,7 @@ def test_a_model_without_a_network_is_not_applicable(tmp_path: Path) -> None:
     model = EXAMPLES / "text-language"
     ran = run_script("onnx", model, tmp_path, env_dir=environment_of("onnx", model))
     assert (ran.code, ran.stdout) == (100, "")
-    assert ran.last_line == "no scikit-learn estimator or PyTorch module was found on the predictor"
+    assert ran.last_line == "no PyTorch module, scikit-learn estimator or booster was found on the predictor"
 
 
 @needs_torch
@@ -177,7 +174,7 @@ def test_a_length_that_differs_between_examples_is_dynamic(tmp_path: Path) -> No
     assert "inputs ids[batch, ids_1], mask[batch, ids_1];" in ran.log
     judged = _judged(ran, tmp_path / "model", TORCH, tmp_path)
     assert (judged.code, judged.stdout) == (0, ""), judged.log
-    assert "over 6 outputs of 2 calls" in judged.last_line
+    assert "over 8 outputs of 2 examples, in onnxruntime" in judged.last_line
 
 
 @needs_torch
@@ -208,23 +205,128 @@ def test_rows_that_are_not_independent_keep_their_number(tmp_path: Path) -> None
 
 
 @needs_torch
-def test_two_networks_need_a_choice(tmp_path: Path) -> None:
-    """Where the examples call two networks the reason names both, and the parameter chooses one."""
+def test_two_networks_give_two_named_artifacts(tmp_path: Path) -> None:
+    """Each network that the examples call is an artifact by its path, and each has its own fidelity."""
+    source = SMALL_NETWORK.replace("FORWARD", "x + 1").replace(
+        "CALL", "self.other['a b'][0](self.net(torch.ones(2, 3) * size))"
+    )
+    source = source.replace(
+        "self.other = torch.nn.Identity()",
+        "torch.manual_seed(0); self.other = {'a b': [torch.nn.Linear(3, 2)]}",
+    )
+    ran = _torch(source, SIZES, tmp_path)
+    made = {name: path.name for name, path in ran.made().items()}
+    assert made == {"net": "net.onnx", "other.a.b.0": "other.a.b.0.onnx"}
+    judged = _judged(ran, tmp_path / "model", TORCH, tmp_path)
+    assert (judged.code, judged.stdout) == (0, ""), judged.log
+    assert [(row["artifact"], row["examples"]) for row in judged.fidelity] == [("net", 2), ("other.a.b.0", 2)]
+
+
+@needs_torch
+def test_a_network_is_chosen_by_its_path(tmp_path: Path) -> None:
+    """The parameter names the network; a name that the predictor does not hold is refused with those it does."""
     source = SMALL_NETWORK.replace("FORWARD", "x + 1").replace(
         "CALL", "self.other(self.net(torch.ones(2, 3) * size))"
     )
-    ran = _torch(source, SIZES, tmp_path)
-    assert (ran.code, ran.stdout) == (100, "")
-    assert ran.last_line == (
-        "the examples call 2 networks: net (Net), other (Identity); the parameter `network` chooses one by its path"
-    )
-    env_dir = environment_of("onnx", TORCH)
-    chosen = run_script("onnx", tmp_path / "model", tmp_path, env_dir=env_dir, params={"network": "net"})
+    chosen = _torch(source, SIZES, tmp_path, network="net")
     assert chosen.file().name == "model.onnx"
-    wrong = run_script("onnx", tmp_path / "model", tmp_path, env_dir=env_dir, params={"network": "nets"})
+    env_dir = environment_of("onnx", TORCH)
+    wrong = run_script("onnx", tmp_path / "model", tmp_path, env_dir=env_dir, params={"network": "net, nets"})
     assert (wrong.code, wrong.last_line) == (
         1,
-        "the parameter network is 'nets', but the predictor holds net (Net), other (Identity)",
+        "the parameter network names 'nets', but the predictor holds net (Net), other (Identity)",
+    )
+
+
+BOOSTED = """
+import numpy as np
+from cog import BasePredictor
+IMPORT
+
+class Predictor(BasePredictor):
+    def setup(self) -> None:
+        rows = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32)
+        classes = np.digitize(rows[:, 0] + rows[:, 1], BINS)
+        self.trees = TRAIN
+
+    def predict(self, size: float) -> float:
+        rows = np.float32([[size, 0.3, -size, np.nan], [0.1, size, 1, 2]])
+        return float(np.sum(CALL))
+"""
+
+XGBOOST = ("numpy==2.4.6", "scikit-learn==1.9.1", "xgboost-cpu==3.2.0")
+LIGHTGBM = ("numpy==2.4.6", "scikit-learn==1.9.1", "lightgbm==4.7.0")
+
+
+@pytest.mark.parametrize(
+    ("library", "bins", "train", "call"),
+    [
+        ("xgboost", [0], "lib.XGBClassifier(n_estimators=5).fit(rows, classes)", "predict_proba(rows)"),
+        ("xgboost", [-1, 1], "lib.XGBClassifier(n_estimators=5).fit(rows, classes)", "predict(rows)"),
+        ("xgboost", [0], "lib.XGBRegressor(n_estimators=5).fit(rows, rows[:, 2])", "predict(rows)"),
+        (
+            "xgboost",
+            [0],
+            "lib.train({'objective': 'binary:logistic'}, lib.DMatrix(rows, label=classes), 5)",
+            "predict(lib.DMatrix(rows))",
+        ),
+        (
+            "xgboost",
+            [-1, 1],
+            "lib.train({'objective': 'multi:softprob', 'num_class': 3}, lib.DMatrix(rows, label=classes), 5)",
+            "inplace_predict(rows)",
+        ),
+        (
+            "xgboost",
+            [0],
+            "lib.train({}, lib.DMatrix(rows, label=rows[:, 2]), 5)",
+            "predict(lib.DMatrix(rows))",
+        ),
+        ("lightgbm", [0], "lib.LGBMClassifier(verbose=-1).fit(rows, classes)", "predict_proba(rows)"),
+        ("lightgbm", [0], "lib.LGBMRegressor(verbose=-1).fit(rows, rows[:, 2])", "predict(rows)"),
+        (
+            "lightgbm",
+            [0],
+            "lib.train({'objective': 'binary', 'verbose': -1}, lib.Dataset(rows, label=classes), 5)",
+            "predict(rows)",
+        ),
+        (
+            "lightgbm",
+            [-1, 1],
+            "lib.train({'objective': 'multiclass', 'num_class': 3, 'verbose': -1}, lib.Dataset(rows, label=classes), 5)",
+            "predict(rows)",
+        ),
+    ],
+)
+def test_boosted_trees_are_exported(
+    library: str, bins: list[int], train: str, call: str, tmp_path: Path
+) -> None:
+    """XGBoost's and LightGBM's estimators and boosters give graphs with their answers, missing values included."""
+    source = BOOSTED.replace("IMPORT", f"import {library} as lib").replace("BINS", str(bins))
+    model = write_model(
+        tmp_path / "model", source.replace("TRAIN", train).replace("CALL", f"self.trees.{call}"), SIZES
+    )
+    packages = XGBOOST if library == "xgboost" else LIGHTGBM
+    made = run_script("onnx", model, tmp_path, env_dir=environment_of("onnx", packages))
+    assert made.file().name == "model.onnx"
+    judged = _judged(made, model, packages, tmp_path)
+    assert (judged.code, judged.stdout) == (0, ""), judged.log
+    (row,) = judged.fidelity
+    assert (row["outputs"], row["examples"]) == (3, 2)
+    assert row["absolute"] < 1e-5
+
+
+def test_what_only_the_booster_knows_is_not_applicable(tmp_path: Path) -> None:
+    """An argument that changes what a booster gives has no place in a graph; it is named."""
+    source = BOOSTED.replace("IMPORT", "import lightgbm as lib").replace("BINS", "[0]")
+    source = source.replace("TRAIN", "lib.train({'verbose': -1}, lib.Dataset(rows, label=classes), 5)")
+    model = write_model(
+        tmp_path / "model", source.replace("CALL", "self.trees.predict(rows, pred_leaf=True)"), SIZES
+    )
+    ran = run_script("onnx", model, tmp_path, env_dir=environment_of("onnx", LIGHTGBM))
+    assert (ran.code, ran.last_line) == (
+        100,
+        "the predictor calls predict() with pred_leaf, and a graph gives plain predictions",
     )
 
 

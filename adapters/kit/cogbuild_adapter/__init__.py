@@ -24,28 +24,39 @@ from cogbuild_adapter.contract import (
     Example,
     NotApplicable,
     artifact_path,
+    artifact_paths,
     examples,
+    needed_paths,
     output_path,
     param,
     run,
 )
-from cogbuild_adapter.networks import Call, Network, find_networks, observe, the_network
+from cogbuild_adapter.fidelity import Differences, report_fidelity
+from cogbuild_adapter.networks import Network, called_networks, find_networks, observe
 from cogbuild_adapter.predictor import Predictor, load
+from cogbuild_adapter.replay import Case, cases
+from cogbuild_adapter.watching import Call
 
 __all__ = [
     "AdapterError",
     "Call",
+    "Case",
+    "Differences",
     "Example",
     "Network",
     "NotApplicable",
     "Predictor",
     "artifact_path",
+    "artifact_paths",
+    "called_networks",
+    "cases",
     "examples",
     "find_networks",
     "load",
+    "needed_paths",
     "observe",
     "output_path",
     "param",
+    "report_fidelity",
     "run",
-    "the_network",
 ]

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _NOT_APPLICABLE = 100
 
@@ -39,8 +41,13 @@ class Example:
     output: Any = None
 
 
-def run(main: Callable[[], str | os.PathLike[str] | None]) -> NoReturn:
-    """Call *main*, print what it returns as the one line on stdout, and end the process.
+Made: TypeAlias = "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None"
+
+
+def run(main: Callable[[], Made]) -> NoReturn:
+    """Call *main*, print the path or URI that it returns as the one line on stdout, and end the process.
+
+    Several artifacts are returned by name and listed in ``COG_ARTIFACTS_FILE``; ``None`` is for a test.
 
     Whatever else is printed, by the model, by C libraries or by children, goes to stderr. ``NotApplicable`` ends with
     exit code 100 and ``AdapterError`` with 1, their sentence as the last line of stderr; any other exception is a
@@ -64,7 +71,7 @@ def _private_stdout() -> int:
     return line
 
 
-def _ended(main: Callable[[], str | os.PathLike[str] | None], line: int) -> int:
+def _ended(main: Callable[[], Made], line: int) -> int:
     try:
         result = main()
     except (NotApplicable, AdapterError) as error:
@@ -80,14 +87,18 @@ def _ended(main: Callable[[], str | os.PathLike[str] | None], line: int) -> int:
     except BaseException:
         traceback.print_exc()
         return 1
-    if result is not None:
+    if isinstance(result, Mapping):
+        rows = [{"name": name, "uri": os.fspath(made)} for name, made in result.items()]
+        with Path(os.environ["COG_ARTIFACTS_FILE"]).open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    elif result is not None:
         os.write(line, os.fsencode(result) + b"\n")
     return 0
 
 
 def param(name: str, default: T) -> T:
     """Return the parameter *name* (``COG_PARAM_<NAME>``), read as what *default* is."""
-    text = os.environ.get("COG_PARAM_" + name.upper().replace("-", "_"))
+    text = os.environ.get("COG_PARAM_" + _variable(name))
     if text is None:
         return default
     kind = type(default)
@@ -119,8 +130,39 @@ def output_path(name: str) -> Path:
 
 def artifact_path() -> Path:
     """Return the path of the artifact that a ``test:`` script is asked to judge."""
-    uri = os.environ.get("COG_ARTIFACT_URI", "")
+    return _local("COG_ARTIFACT_URI", os.environ.get("COG_ARTIFACT_URI", ""))
+
+
+def artifact_paths() -> dict[str, Path]:
+    """Return all artifacts that a ``test:`` script is asked to judge, by name; the name of a single one is empty."""
+    name = os.environ.get("COG_ARTIFACTS_FILE")
+    listed = Path(name).read_text(encoding="utf-8") if name and Path(name).exists() else ""
+    rows = [json.loads(line) for line in listed.splitlines() if line.strip()]
+    if not rows:
+        return {"": artifact_path()}
+    return {row.get("name", ""): _local(f"the artifact {row.get('name', '')}", row["uri"]) for row in rows}
+
+
+def needed_paths(adapter: str) -> dict[str, Path]:
+    """Return the files that *adapter*, which is under ``needs:``, made of this model, by their names without ending.
+
+    The name of a single one is empty.
+    """
+    prefix = "COG_ARTIFACT_" + _variable(adapter)
+    files = [
+        _local(variable, uri)
+        for variable, uri in sorted(os.environ.items())
+        if variable.startswith(prefix + "_")
+    ]
+    return {file.stem: file for file in files} or {"": _local(prefix, os.environ.get(prefix, ""))}
+
+
+def _local(what: str, uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme != "file":
-        raise AdapterError(f"COG_ARTIFACT_URI is {uri!r}, but only file: URIs can be read here")
+        raise AdapterError(f"{what} is {uri!r}, but only file: URIs can be read here")
     return Path(url2pathname(parts.path))
+
+
+def _variable(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", name).upper()

@@ -1,48 +1,36 @@
-"""The networks that a predictor holds, and what enters and leaves them while examples run.
+"""The networks that a predictor holds.
 
 Frameworks are never imported here: what the model did not import, the model cannot hold.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
+import re
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cogbuild_adapter.contract import AdapterError, Example, NotApplicable
+from cogbuild_adapter.watching import Call, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from cogbuild_adapter.predictor import Predictor
 
-# A predictor that calls its network in a long loop would fill the memory with what it calls it with.
-_CALLS_KEPT = 64
+Kind: TypeAlias = Literal["torch", "sklearn", "booster"]
+
 _DEPTH = 6
-_SKLEARN_METHODS = ("predict", "predict_proba", "decision_function", "transform")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call of a network from outside of any network, copied as it was made."""
-
-    method: str  # "forward" for PyTorch
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    output: Any
 
 
 @dataclass(frozen=True)
 class Network:
-    """A PyTorch module or a scikit-learn estimator that is not part of another one."""
+    """A PyTorch module, a scikit-learn estimator or a booster that is not part of another one."""
 
     path: str  # how the predictor reaches it: "network", "stages[0].encoder"
-    kind: Literal["torch", "sklearn"]
+    kind: Kind  # XGBoost's and LightGBM's estimators are "sklearn", their own Booster is "booster"
     value: Any
     calls: list[Call] = field(default_factory=list)
 
@@ -73,11 +61,17 @@ def _search(value: Any, path: str, found: dict[int, Network], seen: set[int], de
             _search(part, (path + step).removeprefix("."), found, seen, depth - 1)
 
 
-def _kind(value: Any) -> Literal["torch", "sklearn"] | None:
-    torch, sklearn = sys.modules.get("torch"), sys.modules.get("sklearn.base")
-    if torch is not None and isinstance(value, torch.nn.Module):
-        return "torch"
-    return "sklearn" if sklearn is not None and isinstance(value, sklearn.BaseEstimator) else None
+def _kind(value: Any) -> Kind | None:
+    for kind, module, name in (
+        ("torch", "torch.nn", "Module"),
+        ("sklearn", "sklearn.base", "BaseEstimator"),
+        ("booster", "xgboost", "Booster"),
+        ("booster", "lightgbm", "Booster"),
+    ):
+        base = getattr(sys.modules.get(module), name, None)
+        if base is not None and isinstance(value, base):
+            return kind  # type: ignore[return-value] # one of the four above
+    return None
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
@@ -94,10 +88,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def observe(predictor: Predictor, networks: Sequence[Network], given: Sequence[Example]) -> None:
     """Predict every example and keep, in ``calls`` of each network, what entered and left it."""
-    with ExitStack() as undo:
-        watch = _Watch()
-        for network in networks:
-            (_watch_torch if network.kind == "torch" else _watch_sklearn)(network, watch, undo)
+    with watched(networks):
         for number, example in enumerate(given, 1):
             try:
                 predictor.predict(example.input)
@@ -106,90 +97,38 @@ def observe(predictor: Predictor, networks: Sequence[Network], given: Sequence[E
                 raise AdapterError(f"the model cannot predict its {where}: {_brief(error)}") from error
 
 
-def the_network(predictor: Predictor, given: Callable[[], Sequence[Example]], chosen: str = "") -> Network:
-    """Return the one network that the examples call, with its calls; *chosen* names it by path where there are more."""
+def called_networks(
+    predictor: Predictor, given: Callable[[], Sequence[Example]], chosen: str = ""
+) -> dict[str, Network]:
+    """Return the networks that the examples call, with their calls, by the name of the artifact that is made of each.
+
+    The name of a single one is empty. *chosen* names some by path, between commas.
+    """
     networks = find_networks(predictor)
     if not networks:
-        raise NotApplicable("no scikit-learn estimator or PyTorch module was found on the predictor")
-    names = ", ".join(map(str, networks))
-    if chosen and chosen not in [network.path for network in networks]:
-        raise AdapterError(f"the parameter network is {chosen!r}, but the predictor holds {names}")
+        raise NotApplicable("no PyTorch module, scikit-learn estimator or booster was found on the predictor")
+    wanted = [path.strip() for path in chosen.split(",") if path.strip()]
+    if unknown := [path for path in wanted if path not in [network.path for network in networks]]:
+        names = ", ".join(map(str, networks))
+        raise AdapterError(f"the parameter network names {unknown[0]!r}, but the predictor holds {names}")
+    # All are watched, so that a call from inside another one is not taken for one from outside.
     observe(predictor, networks, given())
-    called = [network for network in networks if network.calls and chosen in ("", network.path)]
-    if not called:
-        raise NotApplicable(f"the examples never call {chosen or names} in a way that can be exported")
-    if len(called) > 1:
-        several = ", ".join(map(str, called))
-        raise NotApplicable(
-            f"the examples call {len(called)} networks: {several}; the parameter `network` chooses one by its path"
-        )
-    return called[0]
+    asked = [network for network in networks if not wanted or network.path in wanted]
+    called = [network for network in asked if network.calls]
+    if not called or (wanted and len(called) < len(asked)):
+        absent = ", ".join(str(network) for network in asked if not network.calls)
+        raise NotApplicable(f"the examples never call {absent} in a way that can be exported")
+    return {"": called[0]} if len(called) == 1 else _named(called)
 
 
-class _Watch:
-    """How deep in watched networks we are: a call from inside another network belongs to that one."""
-
-    def __init__(self) -> None:
-        self.depth = 0
-
-
-def _watch_torch(network: Network, watch: _Watch, undo: ExitStack) -> None:
-    module = network.value
-    if module.training:
-        print(f"note: {network} was left in training mode; it is exported in evaluation mode")
-        module.eval()
-    entered: list[tuple[Any, Any]] = []
-
-    def before(_: Any, args: Any, kwargs: Any) -> None:
-        watch.depth += 1
-        entered.append(_copied_tensors((args, kwargs)) if watch.depth == 1 else ((), {}))
-
-    def after(_: Any, _args: Any, _kwargs: Any, output: Any) -> None:
-        watch.depth -= 1
-        args, kwargs = entered.pop()
-        # None: the call raised, and the model went on without it.
-        if watch.depth == 0 and output is not None and len(network.calls) < _CALLS_KEPT:
-            network.calls.append(Call("forward", args, kwargs, _copied_tensors(output)))
-
-    undo.callback(module.register_forward_pre_hook(before, with_kwargs=True).remove)
-    undo.callback(module.register_forward_hook(after, with_kwargs=True, always_call=True).remove)
-
-
-def _copied_tensors(tree: Any) -> Any:
-    import torch
-    from torch.utils._pytree import tree_map
-
-    def copied(value: Any) -> Any:
-        return value.detach().clone() if isinstance(value, torch.Tensor) else value
-
-    # Tensors made under inference_mode() stay marked, and no exporter takes them; a clone made outside is free.
-    with torch.inference_mode(mode=False), torch.no_grad():
-        return tree_map(copied, tree)
-
-
-def _watch_sklearn(network: Network, watch: _Watch, undo: ExitStack) -> None:
-    for name in _SKLEARN_METHODS:
-        # getattr runs scikit-learn's own question whether this estimator, as configured, has the method.
-        method = getattr(network.value, name, None)
-        if method is not None:
-            setattr(network.value, name, _recorded(network, name, method, watch))
-            undo.callback(delattr, network.value, name)
-
-
-def _recorded(network: Network, name: str, method: Callable[..., Any], watch: _Watch) -> Callable[..., Any]:
-    @functools.wraps(method)
-    def recorded(*args: Any, **kwargs: Any) -> Any:
-        watch.depth += 1
-        try:
-            entered = copy.deepcopy((args, kwargs)) if watch.depth == 1 else ((), {})
-            output = method(*args, **kwargs)
-        finally:
-            watch.depth -= 1
-        if watch.depth == 0 and len(network.calls) < _CALLS_KEPT:
-            network.calls.append(Call(name, *entered, copy.deepcopy(output)))
-        return output
-
-    return recorded
+def _named(networks: Sequence[Network]) -> dict[str, Network]:
+    named: dict[str, Network] = {}
+    for network in networks:
+        name = re.sub(r"[^A-Za-z0-9_-]+", ".", network.path).strip(".") or "network"
+        while name in named:
+            name += "-"
+        named[name] = network
+    return named
 
 
 def _brief(error: BaseException) -> str:
