@@ -28,10 +28,11 @@ from cogbuild.planner.judging import image_artifact
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cogbuild.engine.places import Places
     from cogbuild.objects import Objects
     from cogbuild.process import Ended
 
-__all__ = ["Places", "artifacts_of"]
+__all__ = ["artifacts_of"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 # The grammar of github.com/distribution/reference: a host or path components, then a tag or digest.
@@ -42,18 +43,6 @@ _IMAGE = re.compile(
 )
 _SHOWN = 8
 _LIST_LIMIT = 1 << 20  # bytes of COG_ARTIFACTS_FILE
-
-
-class Places:
-    """The directories of one run, as the adapter saw them."""
-
-    def __init__(self, *, transient: Path, run: Path, output: Path, list_file: Path) -> None:
-        self.transient = (
-            transient  # everything below it vanishes after the run: workspaces and what is beside them
-        )
-        self.run = run
-        self.output = output
-        self.list_file = list_file
 
 
 def artifacts_of(

@@ -8,13 +8,17 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.database.pairs import Artifact, Attempt
-from cogbuild.engine.artifacts import Places, artifacts_of
+from cogbuild.engine.artifacts import artifacts_of
 from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
+from cogbuild.engine.flight import Flights
 from cogbuild.engine.leftovers import recover
+from cogbuild.engine.logfile import LogFile
+from cogbuild.engine.places import Note as Whose
+from cogbuild.engine.places import Places, Shelf
 from cogbuild.engine.preparing import Prepared, Preparer
 from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
@@ -24,7 +28,6 @@ from cogbuild.process import Command, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from typing import BinaryIO
 
     from cogbuild.engine.events import Listener
     from cogbuild.planner import Judged
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Attempted", "Runner"]
 
 _ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
+_LOG_KEPT = 64 << 10  # bytes of a log's end that a record carries
 _EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h
 _EXIT_NOT_APPLICABLE = 100
 
@@ -52,6 +56,14 @@ class Attempted:
     log_tail: bytes = b""
 
 
+class _Means(NamedTuple):
+    """What serves all runs of one process, made for the first of them."""
+
+    pool: Pool
+    spaces: Workspaces
+    shelf: Shelf
+
+
 class Runner:
     """Runs scripts and tests in workspaces."""
 
@@ -60,8 +72,10 @@ class Runner:
         self._jobs = jobs
         self._tell = tell
         self._prepare = Preparer(project, tell)
-        self._pool: Pool | None = None
-        self._spaces: Workspaces | None = None
+        self._means: _Means | None = None
+        self._turns = Flights(project.data / "state" / "turns.lock")
+        self._logs = os.path.dirname(project.log(""))
+        self._shown_logs = os.path.relpath(self._logs)
         self._cancelled = False
         self._adapters: dict[Path, Memo] = {}  # what their directories looked like after the last run
         import threading
@@ -70,34 +84,36 @@ class Runner:
 
     def cancel(self) -> None:
         """End what runs."""
-        self._cancelled = True
         with self._starting:
-            pool = self._pool
-        if pool is not None:
-            pool.cancel()
+            self._cancelled = True
+            means = self._means
+        if means is not None:
+            means.pool.cancel()
 
     def close(self) -> None:
         """End the workers and remove the workspaces."""
         with self._starting:
-            pool, spaces, self._pool, self._spaces = self._pool, self._spaces, None, None
-        if pool is not None:
-            pool.close()
-        if spaces is not None:
-            spaces.close()
+            means, self._means = self._means, None
+        if means is not None:
+            means.pool.close()
+            means.shelf.close()
+            means.spaces.close()
+        self._turns.close()
 
-    def _started(self) -> tuple[Pool, Workspaces]:
+    def _started(self) -> _Means:
         with self._starting:
-            if self._pool is None or self._spaces is None:
+            if self._means is None:
                 from cogbuild.process import Pool
                 from cogbuild.workspace import Workspaces
 
                 self.project.make()  # somebody may have removed logs/ to make room
                 recover(self.project)
-                self._pool = Pool(self._jobs)
-                self._spaces = Workspaces(self.project.data / "work", self._pool.protection)
+                pool = Pool(self._jobs)
+                spaces = Workspaces(self.project.data / "work", pool.protection)
+                self._means = _Means(pool, spaces, Shelf(spaces.directory))
                 if self._cancelled:
-                    self._pool.cancel()
-            return self._pool, self._spaces
+                    pool.cancel()
+            return self._means
 
     def resolve(self, judged: Judged, *, upgrade: bool = False) -> None:
         """Resolve the pair's Python environment and keep the lock."""
@@ -118,50 +134,46 @@ class Runner:
         return self._attempt(judged, "test", artifacts)
 
     def _attempt(self, judged: Judged, kind: str, made: tuple[Artifact, ...] | None) -> Attempted:
+        shelf = self._started().shelf
+        started, clock = time.time(), time.monotonic()
         name = new_attempt()
-        path = self.project.log(name)
-        self._tell(Started(judged.name, name, judged.verdict.reasons, str(path)))
-        started = time.time()
-        clock = time.monotonic()
+        path = f"{self._logs}/{name}.log"
+        self._tell(Started(judged.name, name, judged.verdict.reasons, path))
         facts: dict[str, object] = {
             "adapter": judged.adapter.name,
             "model": f"{judged.entry.repo}@{judged.entry.model[:12]}",
-            "log": os.path.relpath(path),
+            "log": f"{self._shown_logs}/{name}.log",
         }
         ended: Ended | None = None
         artifacts: tuple[Artifact, ...] = ()
         error: CogbuildError | None = None
-        places = self._prepare.begun(judged, self._started()[1].directory, name, kind, started)
-        with path.open("xb", buffering=0) as log:
-            try:
-                with self._prepared(judged, places, log) as prepared:
+        reasons = reasons_json(judged.verdict.reasons)
+        whose = Whose(name, judged.entry.eid, judged.adapter.name, judged.key, kind, started, reasons)
+        places = shelf.take(whose)
+        try:
+            with LogFile(path) as log:
+                try:
+                    prepared = self._prepared(judged, places, log)
                     if made is None:
-                        ended = self._process(
-                            judged,
-                            prepared,
-                            log,
-                            judged.adapter.script,
-                            self._prepare.run_variables(judged, prepared),
-                        )
+                        variables = self._prepare.run_variables(judged, prepared)
+                        ended = self._process(judged, prepared, log, judged.adapter.script, variables)
                         artifacts = self._artifacts(judged, prepared, ended, facts)
                     else:
                         artifacts = made
                     if artifacts and judged.adapter.spec.test:
                         ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
                     self._check_unmoved(judged, prepared)
-            except CogbuildError as trouble:
-                if trouble.fatal:
-                    raise
-                error = trouble
-            tail = _tail(path)
-        if not tail:
-            path.unlink()
-            facts.pop("log")
-            if error is not None:
-                error.facts.pop("log", None)
-        return self._summed_up(
-            judged, kind, name, started, time.monotonic() - clock, ended, artifacts, error, tail
-        )
+                except CogbuildError as trouble:
+                    if trouble.fatal:
+                        raise
+                    error = trouble
+                tail = log.tail(_LOG_KEPT)
+        finally:
+            shelf.give_back(places)
+        if not tail and error is not None:
+            error.facts.pop("log", None)
+        seconds = time.monotonic() - clock
+        return self._summed_up(judged, kind, name, started, seconds, ended, artifacts, error, tail, reasons)
 
     def _summed_up(  # noqa: PLR0917 - the parts of one value
         self,
@@ -174,6 +186,7 @@ class Runner:
         artifacts: tuple[Artifact, ...],
         error: CogbuildError | None,
         tail: bytes,
+        reasons: str,
     ) -> Attempted:
         reason = None
         if error is None and ended is not None and not artifacts:
@@ -194,25 +207,17 @@ class Runner:
             ended.max_rss if ended else 0,
             status,
             error.title if error else reason or "",
-            reasons_json(judged.verdict.reasons),
+            reasons,
         )
         temporary = ended is not None and ended.reason is Reason.EXIT and ended.code == _EXIT_TEMPORARY
         return Attempted(attempt, status, artifacts, reason, error, temporary, tail)
 
     # -- before ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _prepared(self, judged: Judged, places: Places, log: BinaryIO) -> Iterator[Prepared]:
-        from cogbuild.process.tree import remove_tree
-
-        try:
-            environment = self._prepare.environment(judged, log)
-            tree, model, masked = self._prepare.model(judged)
-            places.output.mkdir()
-            places.list_file.touch()
-            yield Prepared(places, model, tree, masked, environment)
-        finally:
-            remove_tree(places.run)
+    def _prepared(self, judged: Judged, places: Places, log: LogFile) -> Prepared:
+        environment = self._prepare.environment(judged, log)
+        tree, model, masked = self._prepare.model(judged)
+        return Prepared(places, model, tree, masked, environment)
 
     # -- the process ----------------------------------------------------------------------------------------------
 
@@ -220,13 +225,13 @@ class Runner:
         self,
         judged: Judged,
         prepared: Prepared,
-        log: BinaryIO,
+        log: LogFile,
         program: Path,
         variables: dict[str, str],
         *,
         copy: bool = False,
     ) -> Ended:
-        pool, spaces = self._started()
+        means = self._started()
         spec = judged.adapter.spec
         env = self._prepare.base_variables(judged, prepared) | variables
         writable = [prepared.places.run]
@@ -235,7 +240,7 @@ class Runner:
         expose = [judged.adapter.directory, *self.project.stores]
         if prepared.environment is not None:
             expose.append(prepared.environment)
-        with spaces.open(
+        with means.spaces.open(
             prepared.model,
             masked=prepared.masked,
             large_writes=spec.large_writes,
@@ -256,7 +261,9 @@ class Runner:
                 writable=tuple(writable),
             )
             with self._state_turn(judged):
-                ended = pool.run(command, log=log, on_line=lambda line: self._tell(Line(judged.name, line)))
+                ended = means.pool.run(
+                    command, log=log, on_line=lambda line: self._tell(Line(judged.name, line))
+                )
         if ended.view_failed and not copy:
             self._prepare.say(
                 judged, log, f"no private view of the model here ({ended.detail}); a copy is used"
@@ -271,22 +278,20 @@ class Runner:
             yield
             return
         from cogbuild.digest import hexdigest
-        from cogbuild.engine.flight import held
 
         def waiting() -> None:
             self._tell(Note(judged.name, "waiting for its turn: the adapter keeps state"))
 
-        path = self.project.data / "state" / "turns.lock"
         name = hexdigest(judged.adapter.name.encode())
-        with held(path, name, waiting=waiting, cancelled=lambda: self._cancelled):
+        with self._turns.held(name, waiting=waiting, cancelled=lambda: self._cancelled):
             yield
 
     def never_started(self, judged: Judged, error: CogbuildError) -> Attempted:
         """Return the attempt of a pair that could not even be started, with what was said of it as its log."""
         name = new_attempt()
         self.project.make()
-        path = self.project.log(name)
-        path.write_text(f"{error}\n")
+        said = f"{error}\n".encode()
+        self.project.log(name).write_bytes(said)
         attempt = Attempt(
             name,
             judged.entry.eid,
@@ -301,7 +306,7 @@ class Runner:
             error.title,
             reasons_json(judged.verdict.reasons),
         )
-        return Attempted(attempt, "failed", error=error)
+        return Attempted(attempt, "failed", error=error, log_tail=said)
 
     # -- after ----------------------------------------------------------------------------------------------------
 
@@ -321,7 +326,7 @@ class Runner:
         self,
         judged: Judged,
         prepared: Prepared,
-        log: BinaryIO,
+        log: LogFile,
         artifacts: Sequence[Artifact],
         facts: dict[str, object],
     ) -> Ended:
@@ -370,11 +375,3 @@ class Runner:
 def new_attempt() -> str:
     """Return the name of a new attempt; names sort by time."""
     return f"{time.time_ns() // 1000:014x}{os.urandom(2).hex()}"
-
-
-def _tail(path: Path) -> bytes:
-    """Return the end of a log, as much as a record keeps."""
-    with path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(0, size - (64 << 10)))
-        return log.read()

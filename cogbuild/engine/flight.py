@@ -19,25 +19,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["held"]
+__all__ = ["Flights"]
 
 _FLOCK = struct.Struct("@hhqqi")
 _LONGEST_WAIT = 0.1  # seconds between two looks
 
 
-@contextlib.contextmanager
-def held(
-    path: Path, name: str, *, waiting: Callable[[], None], cancelled: Callable[[], bool]
-) -> Iterator[bool]:
-    """Hold the lock of *name* (hex digits) in the lock file *path*; yield False if cancelled while waiting.
+class Flights:
+    """The locks of all keys in the lock file *path*.
 
-    *waiting* is called once when somebody else holds it.
+    Descriptors are kept for further keys: opening a file costs more than locking it.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield _take(fd, int(name[:15], 16), waiting, cancelled)
-    finally:
-        os.close(fd)  # releases the lock
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = path
+        self._spare: list[int] = []
+
+    @contextlib.contextmanager
+    def held(
+        self, name: str, *, waiting: Callable[[], None], cancelled: Callable[[], bool]
+    ) -> Iterator[bool]:
+        """Hold the lock of *name* (hex digits); yield False if cancelled while waiting.
+
+        *waiting* is called once when somebody else holds it.
+        """
+        try:
+            fd = self._spare.pop()
+        except IndexError:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            offset = int(name[:15], 16)
+            yield _take(fd, offset, waiting, cancelled)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, offset, 1, 0))
+        except BaseException:
+            os.close(fd)  # releases the lock whatever happened
+            raise
+        self._spare.append(fd)
+
+    def close(self) -> None:
+        """Close what is kept."""
+        while self._spare:
+            os.close(self._spare.pop())
 
 
 def _take(fd: int, offset: int, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> bool:

@@ -13,10 +13,7 @@ from cogbuild import library
 from cogbuild.adapters import kit_directory
 from cogbuild.database import pairs
 from cogbuild.database.pairs import LockRow
-from cogbuild.engine.artifacts import Places
 from cogbuild.engine.events import Line, Note
-from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
-from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import is_text
 from cogbuild.errors.adapters import ValueNotPassable
 from cogbuild.fingerprint.trees import Tree, left_out, selected
@@ -24,10 +21,11 @@ from cogbuild.spec.names import artifact_variable, param_variable
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import BinaryIO
 
     from cogbuild.adapters import Adapter
     from cogbuild.engine.events import Listener
+    from cogbuild.engine.logfile import LogFile
+    from cogbuild.engine.places import Places
     from cogbuild.planner import Judged
     from cogbuild.project import Project
 
@@ -81,7 +79,7 @@ class Preparer:
         row = LockRow(wanted.request.digest, lock.python, lock.text, asked, time.time())
         self.project.database.write(lambda con: pairs.put_lock(con, row, replace_old=upgrade))
 
-    def environment(self, judged: Judged, note: BinaryIO) -> Path | None:
+    def environment(self, judged: Judged, log: LogFile) -> Path | None:
         """Return the pair's Python environment, made where it is not there yet."""
         wanted = judged.python
         if wanted is None:
@@ -90,10 +88,10 @@ class Preparer:
 
         assert wanted.lock is not None
         if wanted.python.note:
-            self.say(judged, note, wanted.python.note)
+            self.say(judged, log, wanted.python.note)
 
         def on_line(line: bytes) -> None:
-            note.write(line + b"\n")
+            log.write(line + b"\n")
             self._tell(Line(judged.name, line))
 
         return realise(
@@ -104,28 +102,12 @@ class Preparer:
             on_line=on_line,
         )
 
-    def say(self, judged: Judged, log: BinaryIO, text: str) -> None:
+    def say(self, judged: Judged, log: LogFile, text: str) -> None:
         """Say something in the log and to whoever watches."""
         log.write(f"cogbuild: {text}\n".encode())
         self._tell(Note(judged.name, text))
 
     # -- directories ----------------------------------------------------------------------------------------------
-
-    def begun(self, judged: Judged, transient: Path, name: str, kind: str, started: float) -> Places:
-        """Make the run's directory and write down whose it is, for whoever finds it after a crash."""
-        run = transient / f"{RUN_PREFIX}{name}"
-        run.mkdir()
-        reasons = reasons_json(judged.verdict.reasons)
-        note = {
-            "eid": judged.entry.eid,
-            "adapter": judged.adapter.name,
-            "key": judged.key,
-            "kind": kind,
-            "started": started,
-            "reasons": reasons,
-        }
-        (run / NOTE_FILE).write_text(json.dumps(note))
-        return Places(transient=transient, run=run, output=run / "out", list_file=run / "artifacts.jsonl")
 
     def seal(self, judged: Judged) -> None:
         """Make the sealed tree that the pair's workspace shows, where it is not there yet."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "reasons_json"]
 
-_LOG_KEPT = 64 << 10  # bytes of a log's end that a record carries
-
 
 def reasons_json(reasons: Iterable[Reason]) -> str:
     """Return reasons as JSON, without what is not there."""
@@ -87,7 +85,7 @@ class Recorder:
                     now,
                     last.seconds,
                     last.cpu_seconds,
-                    log_tail[-_LOG_KEPT:].decode("utf-8", "replace"),
+                    log_tail.decode("utf-8", "replace"),
                 )
             )
         return outcome

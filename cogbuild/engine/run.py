@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild.engine.attempt import Attempted, Runner
 from cogbuild.engine.events import Note, Result, Status
-from cogbuild.engine.flight import held
+from cogbuild.engine.flight import Flights
 from cogbuild.engine.recording import Recorder
 from cogbuild.errors import CogbuildError
 from cogbuild.using import using
@@ -43,8 +43,10 @@ class Engine:
         self._listening = threading.Lock()
         self._recorder = Recorder(project)
         self._runner = Runner(project, jobs, self._tell)
+        self._flights = Flights(project.data / "work" / "flights.lock")
+        #: So many adapters run at once; threads may be more, because what has ended has to become durable too.
+        self._slots = threading.BoundedSemaphore(jobs)
         self._stop = threading.Event()
-        self._again: set[tuple[int, str]] = set()
         self._using = contextlib.ExitStack()
         self._used = False
 
@@ -58,6 +60,7 @@ class Engine:
     def close(self) -> None:
         """End the workers."""
         self._runner.close()
+        self._flights.close()
         self._using.close()
 
     def _use(self) -> None:
@@ -142,13 +145,12 @@ class Engine:
     def _under_lock(self, judged: Judged) -> Result:
         assert judged.key is not None
         waited = []
-        lock_file = self.project.data / "work" / "flights.lock"
 
         def waiting() -> None:
             waited.append(True)
             self._tell(Note(judged.name, "another run does the same work; waiting for it"))
 
-        with held(lock_file, judged.key, waiting=waiting, cancelled=self._stop.is_set) as mine:
+        with self._flights.held(judged.key, waiting=waiting, cancelled=self._stop.is_set) as mine:
             if not mine:
                 return Result(judged.name, Status.CANCELLED)
             if waited:
@@ -213,7 +215,10 @@ class Engine:
 
     def _test(self, judged: Judged, outcome: Outcome, status: Status) -> Result:
         """Run the test alone on what is there."""
-        ended = self._runner.test(judged, outcome.artifacts)
+        with self._slots:
+            if self._stop.is_set():
+                return Result(judged.name, Status.CANCELLED)
+            ended = self._runner.test(judged, outcome.artifacts)
         if ended.status == "interrupted":
             self._recorder.interrupted(judged, [ended.attempt])
             return Result(judged.name, Status.CANCELLED)
@@ -237,7 +242,10 @@ class Engine:
     def _build(self, judged: Judged) -> Result:
         attempts: list[Attempted] = []
         while True:
-            ended = self._runner.run(judged)
+            with self._slots:
+                if self._stop.is_set() and not attempts:
+                    return Result(judged.name, Status.CANCELLED)
+                ended = self._runner.run(judged)
             attempts.append(ended)
             if ended.status != "failed" or not ended.temporary or len(attempts) > judged.adapter.spec.retries:
                 break
@@ -286,4 +294,4 @@ class Engine:
 
     def _log(self, ended: Attempted) -> str | None:
         path = self.project.log(ended.attempt.id)
-        return os.path.relpath(path) if path.exists() else None
+        return os.path.relpath(path) if ended.log_tail else None

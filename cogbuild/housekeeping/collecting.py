@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild.database import pairs, upkeep
+from cogbuild.engine.places import notes_in
 from cogbuild.errors.state import DiskTrouble
 from cogbuild.housekeeping.roots import Doomed, Roots, old_records, roots
 from cogbuild.spec import ADAPTER_FILE
@@ -225,8 +226,8 @@ def _environments(project: Project, keep: set[str]) -> Iterator[Item]:
 
 def _logs(project: Project, rules: _Rules) -> Iterator[Item]:
     """Yield logs that no attempt has, and old ones where that was asked for."""
-    under_way = (path.name.removeprefix("run-") for path in (project.data / "work").glob("*/run-*"))
-    known = pairs.attempt_ids(project.con) | set(under_way)
+    under_way = {note.id for _, note in notes_in(project.data / "work")}
+    known = pairs.attempt_ids(project.con) | under_way
     for path in _listed(project.data / "logs"):
         if path.suffix == ".log" and path.stem not in known:
             yield _file_item("logs", path)

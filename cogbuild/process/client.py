@@ -17,7 +17,8 @@ from cogbuild.process.wire import Channel, Order, ViewOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import BinaryIO
+
+    from cogbuild.process.values import Sink
 
 __all__ = ["Log", "Refused", "Worker", "order_for"]
 
@@ -187,7 +188,7 @@ def _view_order(view: View) -> ViewOrder:
 class Log:
     """Where stderr goes, up to a limit; past it one line says so."""
 
-    def __init__(self, file: BinaryIO | None, limit: int) -> None:
+    def __init__(self, file: Sink | None, limit: int) -> None:
         self._file = file
         self._left = limit
         self._limit = limit

@@ -14,7 +14,9 @@ from cogbuild.process.values import Command, Ended, Level, Protection, Reason
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import BinaryIO, Self
+    from typing import Self
+
+    from cogbuild.process.values import Sink
 
 __all__ = ["Pool", "protection"]
 
@@ -59,7 +61,7 @@ class Pool:
         self,
         command: Command,
         *,
-        log: BinaryIO | None = None,
+        log: Sink | None = None,
         on_line: Callable[[bytes], None] | None = None,
     ) -> Ended:
         """Run *command* to its end and return how it ended; nothing that it started is left.

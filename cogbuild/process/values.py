@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from typing import Protocol
+
+    class Sink(Protocol):
+        """What stderr is written to, whole pieces at a time."""
+
+        def write(self, data: bytes, /) -> object:
+            """Take all of *data*."""
+
 
 __all__ = ["Command", "Ended", "Level", "Protection", "Reason", "View"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
 from cogbuild.database import feed, models, pairs
-from cogbuild.engine.leftovers import NOTE_FILE, RUN_PREFIX
+from cogbuild.engine.places import notes_in
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.models import UnknownModel
 from cogbuild.workspace import is_free
@@ -48,7 +47,7 @@ class Tried:
     detail: str
     reasons: str  # JSON
     log: Path | None  # None: it said nothing
-    work: Path | None = None  # while it runs: the directory of its run
+    work: Path | None = None  # while it runs: the directory of the process that runs it
 
 
 def entries_ever(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
@@ -114,20 +113,22 @@ def _fields(item: Tried) -> tuple[str, str, float, None, str, str, str, Path | N
 
 
 def _running(project: Project, eid: int, adapter: str) -> list[Tried]:
-    found = []
-    for run in sorted((project.data / "work").glob(f"*/{RUN_PREFIX}*")):
-        try:
-            note = json.loads((run / NOTE_FILE).read_text())
-        except (OSError, ValueError):
-            continue  # it has just ended, or is only being made
-        if (note["eid"], note["adapter"]) != (eid, adapter) or is_free(run.parent):
-            continue
-        name = run.name.removeprefix(RUN_PREFIX)
-        log = _log(project, name)
-        found.append(
-            Tried(0, name, note["kind"], note["started"], None, "running", "", note["reasons"], log, run)
+    return [
+        Tried(
+            0,
+            note.id,
+            note.kind,
+            note.started,
+            None,
+            "running",
+            "",
+            note.reasons,
+            _log(project, note.id),
+            place,
         )
-    return found
+        for place, note in notes_in(project.data / "work")
+        if (note.eid, note.adapter) == (eid, adapter) and not is_free(place)
+    ]
 
 
 def _log(project: Project, attempt: str) -> Path | None:
@@ -139,7 +140,7 @@ def is_running(project: Project, tried: Tried) -> bool:
     """Whether an attempt that ran when it was looked up still does."""
     if tried.work is None or pairs.attempt(project.con, tried.id) is not None:
         return False
-    return tried.work.is_dir() and not is_free(tried.work.parent)
+    return tried.work.is_dir() and not is_free(tried.work)
 
 
 def shown_by_default(project: Project, entry: EntryRow, adapter: str, tried: list[Tried]) -> Tried | None:
