@@ -295,7 +295,7 @@ def link_of(con: sqlite3.Connection, eid: int) -> str | None:
 def put_parts(con: sqlite3.Connection, parts: Iterable[tuple[str, str, bytes]]) -> None:
     """Store manifest parts by digest."""
     con.executemany(
-        "INSERT OR IGNORE INTO parts VALUES (?, ?, ?)",
+        "INSERT OR IGNORE INTO parts(digest, kind, blob) VALUES (?, ?, ?)",
         ((bytes.fromhex(digest), kind, blob) for digest, kind, blob in parts),
     )
 

@@ -8,10 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database.feed import adapter_id, add_pending
+from cogbuild.database.packing import (
+    attempt_bytes,
+    attempt_name,
+    name_number,
+    pack_manifest,
+    shared,
+    unpack_manifests,
+)
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 __all__ = ["Artifact", "Attempt", "LockRow", "Outcome"]
 
@@ -95,14 +103,17 @@ class LockRow:
 
 # -- outcomes -----------------------------------------------------------------------------------------------------
 
-_OUTCOME = """SELECT eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost,
-    reasons FROM outcomes """
+_OUTCOME = """SELECT o.eid, o.aid, o.key, o.manifest, o.artifacts, o.reason, o.attempt, o.made, o.how, t.value, o.test_failed,
+    o.seen, o.lost, r.value FROM outcomes o LEFT JOIN shared t ON t.sid = o.test LEFT JOIN shared r ON r.sid = o.reasons """
 
 
-def _outcome(row: Sequence[Any]) -> Outcome:
-    eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost, reasons = (
-        row
-    )
+def _outcomes(con: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> list[Outcome]:
+    manifests = unpack_manifests(con, (row[3] for row in rows))
+    return [_outcome(row, manifest) for row, manifest in zip(rows, manifests, strict=True)]
+
+
+def _outcome(row: Sequence[Any], manifest: bytes) -> Outcome:
+    eid, aid, key, _, artifacts, reason, attempt, made, how, test, test_failed, seen, lost, reasons = row
     return Outcome(
         eid,
         aid,
@@ -110,43 +121,59 @@ def _outcome(row: Sequence[Any]) -> Outcome:
         manifest,
         load_artifacts(artifacts),
         reason,
-        attempt,
+        attempt_name(attempt),
         made,
         how,
-        test.hex() if test else None,
+        test,
         test_failed,
         seen,
         lost,
-        reasons,
+        reasons or "[]",
     )
 
 
 def dump_artifacts(artifacts: Iterable[Artifact]) -> str:
-    """Return artifacts as JSON, without what is not there."""
-    rows = [{name: value for name, value in asdict(item).items() if value} for item in artifacts]
+    """Return artifacts as JSON, without what is not there; where a published one is kept follows from its digest."""
+    rows = []
+    for item in artifacts:
+        row = {name: value for name, value in asdict(item).items() if value}
+        if item.published and item.digest and item.uri.startswith(place := _place(item.digest)):
+            row["file"] = item.uri.removeprefix(place)
+            del row["uri"], row["published"]
+        rows.append(row)
     return json.dumps(rows, sort_keys=True, separators=(",", ":"))
 
 
 def load_artifacts(text: str) -> tuple[Artifact, ...]:
     """Return the artifacts that ``dump_artifacts`` wrote."""
-    return tuple(Artifact(**{"name": "", **row}) for row in json.loads(text))
+    return tuple(_artifact(**row) for row in json.loads(text))
+
+
+def _artifact(*, name: str = "", file: str | None = None, **row: Any) -> Artifact:
+    if file is not None:
+        row |= {"uri": _place(row["digest"]) + file, "published": True}
+    return Artifact(name, **row)
+
+
+def _place(digest: str) -> str:
+    return f"{digest[:2]}/{digest[2:]}/"
 
 
 def outcome(con: sqlite3.Connection, eid: int, aid: int) -> Outcome | None:
     """Return how a pair stands."""
-    row = con.execute(_OUTCOME + "WHERE eid = ? AND aid = ?", (eid, aid)).fetchone()
-    return _outcome(row) if row else None
+    rows = con.execute(_OUTCOME + "WHERE o.eid = ? AND o.aid = ?", (eid, aid)).fetchall()
+    return _outcomes(con, rows)[0] if rows else None
 
 
 def stamp(con: sqlite3.Connection, eid: int, aid: int | None) -> tuple[object, ...]:
     """Return what moves whenever the database says something new of a pair: entry, outcome, and why it is listed."""
     row = con.execute(
-        "SELECT e.seq, o.key, o.attempt, o.made, o.test, o.test_failed, o.lost, p.why FROM entries e "
+        "SELECT e.seq, o.key, o.attempt, o.made, o.test, o.test_failed, o.lost, e.live, p.why FROM entries e "
         "LEFT JOIN outcomes o ON o.eid = e.eid AND o.aid = ?2 LEFT JOIN pending p ON p.eid = e.eid AND p.aid = ?2 "
         "WHERE e.eid = ?1",
         (eid, aid),
     ).fetchone()
-    return tuple(row) if row is not None else (None,) * 8
+    return tuple(row) if row is not None else (None,) * 9
 
 
 def outcomes(
@@ -155,12 +182,12 @@ def outcomes(
     """Return outcomes by (eid, aid)."""
     where, values = ["1"], []
     if eids is not None:
-        where.append("eid IN (SELECT value FROM json_each(?))")
+        where.append("o.eid IN (SELECT value FROM json_each(?))")
         values.append(json.dumps(list(eids)))
     if aid is not None:
-        where.append(f"aid = {int(aid)}")
-    rows = con.execute(_OUTCOME + "WHERE " + " AND ".join(where), values)
-    return {(row[0], row[1]): _outcome(row) for row in rows}
+        where.append(f"o.aid = {int(aid)}")
+    rows = con.execute(_OUTCOME + "WHERE " + " AND ".join(where), values).fetchall()
+    return {(item.eid, item.aid): item for item in _outcomes(con, rows)}
 
 
 def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
@@ -169,25 +196,35 @@ def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
     *context* is the one that it was judged under: under another the pair may still have something to do.
     """
     before = outcome(con, new.eid, new.aid)
-    con.execute(
-        "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    (oid,) = con.execute(
+        """INSERT INTO outcomes(eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost,
+            reasons) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (eid, aid) DO UPDATE SET
+            key = excluded.key, manifest = excluded.manifest, artifacts = excluded.artifacts, reason = excluded.reason,
+            attempt = excluded.attempt, made = excluded.made, how = excluded.how, test = excluded.test,
+            test_failed = excluded.test_failed, seen = excluded.seen, lost = excluded.lost, reasons = excluded.reasons
+            RETURNING oid""",
         (
             new.eid,
             new.aid,
             bytes.fromhex(new.key),
-            new.manifest,
+            pack_manifest(con, new.manifest),
             dump_artifacts(new.artifacts),
             new.reason,
-            new.attempt,
+            attempt_bytes(new.attempt),
             new.made,
             new.how,
-            bytes.fromhex(new.test) if new.test else None,
+            shared(con, new.test) if new.test else None,
             new.test_failed,
             new.seen,
             new.lost,
-            new.reasons,
+            shared(con, new.reasons),
         ),
-    )
+    ).fetchone()
+    if before is not None and before.artifacts != new.artifacts:
+        drop_names(con, oid, before.artifacts)
+    if before is None or before.artifacts != new.artifacts:
+        numbers = {name_number(name) for name in lost_names(new.artifacts)}
+        con.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", ((number, oid) for number in numbers))
     known = con.execute("SELECT context FROM adapters WHERE aid = ?", (new.aid,)).fetchone()
     if known is None or known[0] in (None, bytes.fromhex(context)):
         con.execute("DELETE FROM pending WHERE aid = ? AND eid = ?", (new.aid, new.eid))
@@ -228,8 +265,25 @@ def same_needs(con: sqlite3.Connection, eid: int, needs: Iterable[tuple[str, str
     return True
 
 
+def drop_names(con: sqlite3.Connection, oid: int, artifacts: Iterable[Artifact]) -> None:
+    """Say that an outcome names these no longer."""
+    numbers = {name_number(name) for name in lost_names(artifacts)}
+    con.executemany("DELETE FROM named WHERE name = ? AND oid = ?", ((number, oid) for number in numbers))
+
+
+def naming(con: sqlite3.Connection, name: str) -> Iterator[Outcome]:
+    """Yield the outcomes that have an artifact of this name: the digest of what cogbuild keeps, else the URI."""
+    rows = con.execute(
+        _OUTCOME + "JOIN named n ON n.oid = o.oid WHERE n.name = ?", (name_number(name),)
+    ).fetchall()
+    return (item for item in _outcomes(con, rows) if name in lost_names(item.artifacts))
+
+
 def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:
     """Forget how a pair stands (``clean``)."""
+    row = con.execute("SELECT oid, artifacts FROM outcomes WHERE eid = ? AND aid = ?", (eid, aid)).fetchone()
+    if row is not None:
+        drop_names(con, row[0], load_artifacts(row[1]))
     con.execute("DELETE FROM outcomes WHERE eid = ? AND aid = ?", (eid, aid))
     unpin_pair(con, eid, aid)
     add_pending(con, aid, [eid], "cleaned")
@@ -240,10 +294,7 @@ def is_named(con: sqlite3.Connection, digest: str) -> bool:
     """Whether an outcome or a pin names the published artifact."""
     if con.execute("SELECT 1 FROM pins WHERE artifact = ?", (digest,)).fetchone():
         return True
-    return (
-        con.execute("SELECT 1 FROM outcomes WHERE instr(artifacts, ?) LIMIT 1", (digest,)).fetchone()
-        is not None
-    )
+    return any(True for _ in naming(con, digest))
 
 
 def mark_seen(con: sqlite3.Connection, eid: int, aid: int, when: float) -> None:
@@ -299,7 +350,24 @@ def counters(con: sqlite3.Connection) -> list[tuple[str, int, int, int, float]]:
 
 # -- attempts -----------------------------------------------------------------------------------------------------
 
-_ATTEMPT = "SELECT id, eid, aid, key, kind, started, seconds, cpu_seconds, max_rss, status, detail, reasons FROM attempts "
+_ATTEMPT = """SELECT a.id, a.eid, a.aid, a.key, a.kind, a.started, a.microseconds, a.cpu_microseconds, a.max_rss, a.status, a.detail,
+    r.value FROM attempts a LEFT JOIN shared r ON r.sid = a.reasons """
+
+
+def _attempt(row: Sequence[Any]) -> Attempt:
+    name, eid, aid, key, kind, started, took, cpu, *rest, reasons = row
+    return Attempt(
+        attempt_name(name),
+        eid,
+        aid,
+        key.hex() if key else None,
+        kind,
+        started,
+        took / 1e6,
+        cpu / 1e6,
+        *rest,
+        reasons or "[]",
+    )
 
 
 def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
@@ -307,37 +375,39 @@ def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
     con.execute(
         "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            new.id,
+            attempt_bytes(new.id),
             new.eid,
             new.aid,
             bytes.fromhex(new.key) if new.key else None,
             new.kind,
             new.started,
-            new.seconds,
-            new.cpu_seconds,
+            round(new.seconds * 1e6),
+            round(new.cpu_seconds * 1e6),
             new.max_rss,
             new.status,
             new.detail,
-            new.reasons,
+            shared(con, new.reasons),
         ),
     )
 
 
 def attempts(con: sqlite3.Connection, eid: int, aid: int) -> list[Attempt]:
     """Return the attempts of a pair, the first first."""
-    rows = con.execute(_ATTEMPT + "WHERE eid = ? AND aid = ? ORDER BY id", (eid, aid))
-    return [Attempt(row[0], row[1], row[2], row[3].hex() if row[3] else None, *row[4:]) for row in rows]
+    return [
+        _attempt(row)
+        for row in con.execute(_ATTEMPT + "WHERE a.eid = ? AND a.aid = ? ORDER BY a.id", (eid, aid))
+    ]
 
 
 def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
     """Return one attempt."""
-    row = con.execute(_ATTEMPT + "WHERE id = ?", (name,)).fetchone()
-    return Attempt(row[0], row[1], row[2], row[3].hex() if row[3] else None, *row[4:]) if row else None
+    row = con.execute(_ATTEMPT + "WHERE a.id = ?", (attempt_bytes(name),)).fetchone()
+    return _attempt(row) if row else None
 
 
 def attempt_ids(con: sqlite3.Connection) -> set[str]:
     """Return the names of all attempts."""
-    return {name for (name,) in con.execute("SELECT id FROM attempts")}
+    return {attempt_name(name) for (name,) in con.execute("SELECT id FROM attempts")}
 
 
 # -- locks --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ gives its entry the next number. ``adapters`` keeps, for each adapter, its last 
 was judged; ``pending`` lists the pairs below that mark that are not done. A plan is "numbers above the mark, plus
 pending"; another context starts from zero. One row an adapter, not one an (adapter, context): else an edit that is taken
 back plans nothing.
+
+What there is one of for each pair is kept small, because there are millions of them (:mod:`cogbuild.database.packing`).
+``outcomes`` is in the order of writing, not of pairs: a run goes from the newest model down, and a table in the order of
+pairs would be left half empty by that. ``named`` finds outcomes by a number made of an artifact's name.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ CREATE TABLE entries(
 CREATE INDEX entries_special ON entries(eid) WHERE live AND (cpu_image IS NOT NULL OR settings ->> 'adapters' IS NOT NULL);
 CREATE INDEX entries_of_model ON entries(mid);
 CREATE INDEX entries_of_repo ON entries(rid, added);
+CREATE INDEX entries_newest ON entries(added, eid) WHERE live;
 CREATE TABLE links(
     path TEXT PRIMARY KEY, repo TEXT NOT NULL, eid INTEGER REFERENCES entries, declared INTEGER NOT NULL, memo BLOB)
     WITHOUT ROWID;
@@ -39,16 +44,19 @@ CREATE TABLE pending(
     aid INTEGER NOT NULL, eid INTEGER NOT NULL, why TEXT NOT NULL, PRIMARY KEY(aid, eid)) WITHOUT ROWID;
 CREATE INDEX pending_of_entry ON pending(eid);
 CREATE TABLE outcomes(
-    eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB NOT NULL, manifest BLOB NOT NULL, artifacts TEXT NOT NULL,
-    reason TEXT, attempt TEXT NOT NULL, made REAL NOT NULL, how TEXT NOT NULL, test BLOB, test_failed TEXT,
-    seen REAL, lost TEXT, reasons TEXT NOT NULL, PRIMARY KEY(eid, aid)) WITHOUT ROWID;
+    oid INTEGER PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB NOT NULL, manifest BLOB NOT NULL,
+    artifacts TEXT NOT NULL, reason TEXT, attempt NOT NULL, made REAL NOT NULL, how TEXT NOT NULL,
+    test INTEGER REFERENCES shared, test_failed TEXT, seen REAL, lost TEXT, reasons INTEGER NOT NULL REFERENCES shared);
+CREATE UNIQUE INDEX outcomes_of_pair ON outcomes(eid, aid);
+CREATE INDEX outcomes_of_key ON outcomes(substr(key, 1, 6));
+CREATE TABLE named(name INTEGER NOT NULL, oid INTEGER NOT NULL, PRIMARY KEY(name, oid)) WITHOUT ROWID;
 CREATE TABLE attempts(
-    id TEXT PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB, kind TEXT NOT NULL, started REAL NOT NULL,
-    seconds REAL NOT NULL, cpu_seconds REAL NOT NULL, max_rss INTEGER NOT NULL, status TEXT NOT NULL, detail TEXT NOT NULL,
-    reasons TEXT NOT NULL)
-    WITHOUT ROWID;
+    id PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, key BLOB, kind TEXT NOT NULL, started REAL NOT NULL,
+    microseconds INTEGER NOT NULL, cpu_microseconds INTEGER NOT NULL, max_rss INTEGER NOT NULL, status TEXT NOT NULL,
+    detail TEXT NOT NULL, reasons INTEGER NOT NULL REFERENCES shared) WITHOUT ROWID;
 CREATE INDEX attempts_of_pair ON attempts(eid, aid);
-CREATE TABLE parts(digest BLOB PRIMARY KEY, kind TEXT NOT NULL, blob BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE parts(pid INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE, kind TEXT NOT NULL, blob BLOB NOT NULL);
+CREATE TABLE shared(sid INTEGER PRIMARY KEY AUTOINCREMENT, value TEXT NOT NULL UNIQUE);
 CREATE TABLE locks(
     request BLOB PRIMARY KEY, python TEXT NOT NULL, text TEXT NOT NULL, asked TEXT NOT NULL, made REAL NOT NULL)
     WITHOUT ROWID;

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cogbuild.database import pairs
 from cogbuild.database.pairs import Outcome, lost_names, outcome, outcomes
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ def every_outcome(con: sqlite3.Connection) -> Iterator[Outcome]:
 
 def outcome_keys(con: sqlite3.Connection, prefix: str) -> dict[str, Outcome]:
     """Return outcomes by key for the keys that start with *prefix* (hex digits), one of each."""
+    low, high = (bytes.fromhex(prefix[:64].ljust(64, digit)) for digit in "0f")
     rows = con.execute(
-        "SELECT eid, aid FROM outcomes WHERE lower(hex(key)) >= ? AND lower(hex(key)) < ? LIMIT 100",
-        (prefix, prefix + "g"),
+        "SELECT eid, aid FROM outcomes WHERE substr(key, 1, 6) BETWEEN substr(?1, 1, 6) AND substr(?2, 1, 6) "
+        "AND key BETWEEN ?1 AND ?2 LIMIT 100",
+        (low, high),
     ).fetchall()
     found = (outcome(con, eid, aid) for eid, aid in rows)
     return {item.key: item for item in found if item is not None}
@@ -70,7 +73,10 @@ def outcome_keys(con: sqlite3.Connection, prefix: str) -> dict[str, Outcome]:
 
 def carrying(con: sqlite3.Connection, key: str) -> list[tuple[int, int]]:
     """Return (eid, aid) of the outcomes that carry *key*."""
-    return con.execute("SELECT eid, aid FROM outcomes WHERE key = ?", (bytes.fromhex(key),)).fetchall()
+    return con.execute(
+        "SELECT eid, aid FROM outcomes WHERE substr(key, 1, 6) = substr(?1, 1, 6) AND key = ?1",
+        (bytes.fromhex(key),),
+    ).fetchall()
 
 
 def pairs_made(con: sqlite3.Connection) -> dict[str, int]:
@@ -84,11 +90,7 @@ def pairs_made(con: sqlite3.Connection) -> dict[str, int]:
 
 def naming(con: sqlite3.Connection, artifact: Artifact) -> list[Outcome]:
     """Return the outcomes that name the artifact: its bytes where cogbuild keeps them, else its URI."""
-    needle = artifact.digest if artifact.published else json.dumps(artifact.uri)
-    rows = con.execute("SELECT eid, aid FROM outcomes WHERE instr(artifacts, ?)", (needle,)).fetchall()
-    found = (outcome(con, eid, aid) for eid, aid in rows)
-    name = lost_names([artifact])[0]
-    return [item for item in found if item is not None and name in lost_names(item.artifacts)]
+    return list(pairs.naming(con, lost_names([artifact])[0]))
 
 
 def found_again(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> None:
@@ -160,3 +162,8 @@ def drop(con: sqlite3.Connection, rows: Unused) -> None:
     )
     con.executemany("DELETE FROM memos WHERE name = ?", ((name,) for name in rows.memos))
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in rows.lost))
+    con.execute("DELETE FROM named WHERE oid NOT IN (SELECT oid FROM outcomes)")
+    con.execute(
+        "DELETE FROM shared WHERE sid NOT IN (SELECT reasons FROM outcomes UNION SELECT reasons FROM attempts "
+        "UNION SELECT test FROM outcomes WHERE test IS NOT NULL)"
+    )

@@ -95,15 +95,26 @@ def collect(
         done = Collection(dry, mine, None if rules.store else str(project.objects.artifacts))
         steps = _everything(project, rules, dry=dry) if mine else _what_nobody_uses(project, rules)
         for item in steps:
-            done.counts[item.kind] += item.count
-            done.sizes[item.kind] += item.size
             if dry:
                 done.items.append(item)
-            else:
-                item.remove()
+            elif not _removed(item):
+                continue
+            done.counts[item.kind] += item.count
+            done.sizes[item.kind] += item.size
         if done.counts["records"] and mine and not dry:
             project.cache.compact()
     return done
+
+
+def _removed(item: Item) -> bool:
+    """Remove *item*; rows for whose removal a full disk has no room are left to the next collection."""
+    try:
+        item.remove()
+    except DiskTrouble:
+        if item.kind != "rows":
+            raise
+        return False
+    return True
 
 
 def _everything(project: Project, rules: _Rules, *, dry: bool) -> Iterator[Item]:

@@ -567,12 +567,9 @@ def test_threads_of_finished_batches_leave_no_descriptors(
     [
         "link_of",
         "retire",
-        *(
-            pytest.param(
-                name, marks=pytest.mark.xfail(strict=True, reason="an index costs bytes a pair: issue 3")
-            )
-            for name in ("carrying", "naming", "is_named")
-        ),
+        "carrying",
+        "naming",
+        "is_named",
     ],
 )
 def test_a_question_about_one_pair_reads_no_whole_table(box: Sandbox, what: str) -> None:

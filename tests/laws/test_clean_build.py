@@ -166,7 +166,9 @@ class World:
             assert again == [], "an adapter ran although its work was there"
 
     def _runs(self, project: Project) -> list[tuple[tuple[int, int], str, str]]:
-        rows = project.con.execute("SELECT eid, aid, lower(hex(key)), reasons FROM attempts ORDER BY id")
+        rows = project.con.execute(
+            "SELECT eid, aid, lower(hex(key)), value FROM attempts JOIN shared ON sid = reasons ORDER BY id"
+        )
         return [((eid, aid), key, reasons) for eid, aid, key, reasons in rows]
 
     def _records(self, project: Project, judge: Judge) -> set[str]:
