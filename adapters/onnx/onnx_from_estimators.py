@@ -90,6 +90,7 @@ def _booster(booster: Any, array: np.ndarray[Any, Any], opset: int) -> ModelProt
     made = {
         "initial_types": [("X", _tensor_type(array, data_types))],
         "target_opset": min(opset, _BOOSTER_OPSET),
+        "name": type(booster).__name__,  # else a random one
     }
     if type(booster).__module__.startswith("xgboost"):
         model = onnxmltools.convert_xgboost(booster, **made)

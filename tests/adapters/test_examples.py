@@ -124,3 +124,21 @@ def test_training_the_scikit_learn_model_again_gives_its_weights(tmp_path: Path)
     assert made["accuracy"] == kept["accuracy"] > 0.95
     for name in ("mean", "scale", "intercept"):
         assert made[name] == pytest.approx(kept[name], abs=0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "script", "made"),
+    [
+        pytest.param("encoder-torch", "make.py", "weights.pt", marks=needs_torch),
+        ("wine-xgboost", "train.py", "trees.json"),
+        ("diabetes-lightgbm", "train.py", "trees.txt"),
+    ],
+)
+def test_making_weights_again_gives_the_same_file(name: str, script: str, made: str, tmp_path: Path) -> None:
+    """The committed weights are what the script makes."""
+    model = shutil.copytree(EXAMPLES / name, tmp_path / "model")
+    (model / made).unlink()
+    requirements = {*model_spec(model).requirements, "scikit-learn==1.9.1"}
+    subprocess.run([environment(*sorted(requirements)) / "bin/python", "-B", script], cwd=model, check=True)
+    assert (model / made).read_bytes() == (EXAMPLES / name / made).read_bytes()
