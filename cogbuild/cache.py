@@ -13,7 +13,8 @@ import os
 import sqlite3
 import threading
 import zlib
-from dataclasses import asdict, dataclass
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database.pairs import Artifact, dump_artifacts, load_artifacts
@@ -21,8 +22,8 @@ from cogbuild.digest import hexdigest
 from cogbuild.errors.state import CacheTooNew
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from concurrent.futures import ThreadPoolExecutor
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
 __all__ = ["FORMAT", "Cache", "Record"]
@@ -34,6 +35,8 @@ FORMAT = 1
 _BUSY_SECONDS = 5.0
 # Another process may damage what this one has just made anew; then the run goes on without a cache.
 _TRIES = 3
+# Records of one transaction.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,7 @@ class Record:
 
     def encode(self) -> bytes:
         """Return the record as bytes."""
-        fields = asdict(self) | {
-            "manifest": self.manifest.hex(),
-            "artifacts": dump_artifacts(self.artifacts),
-        }
+        fields = vars(self) | {"manifest": self.manifest.hex(), "artifacts": dump_artifacts(self.artifacts)}
         body = zlib.compress(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode(), 6)
         return bytes.fromhex(hexdigest(body)) + body
 
@@ -87,8 +87,15 @@ class Cache:
         self._guard = threading.Lock()
         self._thread: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
-        #: What went wrong and was passed over, for `doctor` and the run's summary.
-        self.troubles: list[str] = []
+        self._waiting: deque[Record] = deque()  # to be put by the cache's thread
+        self._troubles: list[str] = []
+
+    @property
+    def troubles(self) -> list[str]:
+        """What went wrong and was passed over, for `doctor` and the run's summary."""
+        if self._waiting:
+            self._try(lambda _cache: None)  # after everything that was handed over before
+        return self._troubles
 
     @property
     def directory(self) -> Path:
@@ -102,13 +109,37 @@ class Cache:
             return None
         record = Record.decode(data, key)
         if record is None:
-            self.troubles.append(f"record {key[:12]} is damaged and was passed over")
+            self._troubles.append(f"record {key[:12]} is damaged and was passed over")
             self.remove(key)
         return record
 
     def put(self, record: Record) -> None:
-        """Keep a record. A cache that can't take it is no error: the outcome is in the database."""
-        self._try(lambda cache: cache.set(record.key, record.encode()))
+        """Keep a record: soon, and together with others, but before anything else is asked.
+
+        A cache that can't take it is no error: the outcome is in the database.
+        """
+        if self._opened is None:
+            self._try(lambda _cache: None)  # here, where a cache that must not be touched can be refused
+        with self._guard:
+            first = not self._waiting
+            self._waiting.append(record)
+        if first:
+            self._submit(self._put_waiting)
+
+    def _put_waiting(self) -> None:
+        records: list[Record] = []
+
+        def put(cache: Any) -> None:
+            with cache.transact():
+                for record in records:
+                    cache.set(record.key, record.encode())
+
+        while True:
+            with self._guard:
+                records[:] = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))]
+            if not records:
+                return
+            self._tried(put)
 
     def remove(self, key: str) -> None:
         """Drop a record."""
@@ -137,19 +168,25 @@ class Cache:
         return sum(item.stat().st_size for item in self.directory.glob("*") if item.is_file())
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Put what waits, and close what was opened."""
         thread, self._thread = self._thread, None
         if thread is not None and self._pid == os.getpid():
-            if self._opened is not None:
-                thread.submit(self._opened.close).result()
+            thread.submit(self._close).result()
             thread.shutdown()
         self._opened = None
 
-    def _try(self, action: Any) -> Any:
-        """Return what *action* gives on the opened cache; None, and a line in ``troubles``, where it can't be asked.
+    def _close(self) -> None:
+        if self._opened is not None:
+            self._opened.close()
 
-        Everything is asked in one thread of the cache's own: diskcache keeps a connection for every thread that ever
-        asked, and a run of many batches has many.
+    def _try(self, action: Any) -> Any:
+        """Return what *action* gives on the opened cache; None, and a line in ``troubles``, where it can't be asked."""
+        return self._submit(self._tried, action).result()
+
+    def _submit(self, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Have the cache's own thread do something, after all that it was told before.
+
+        diskcache keeps a connection for every thread that ever asked, and a run of many batches has many.
         """
         with self._guard:
             if self._thread is None or self._pid != os.getpid():
@@ -157,8 +194,7 @@ class Cache:
 
                 self._thread = ThreadPoolExecutor(1, thread_name_prefix="cache")
                 self._opened, self._pid = None, os.getpid()
-            thread = self._thread
-        return thread.submit(self._tried, action).result()
+            return self._thread.submit(call, *arguments)
 
     def _tried(self, action: Any) -> Any:  # noqa: PLR0911 - one answer for each kind of trouble
         for _ in range(_TRIES):
@@ -170,22 +206,22 @@ class Cache:
                 return action(opened)
             except sqlite3.DatabaseError as trouble:
                 if "decode" in str(trouble):  # one row's text is none: that row is damaged, not the cache
-                    self.troubles.append("a row of the cache can't be read and was passed over")
+                    self._troubles.append("a row of the cache can't be read and was passed over")
                     return None
                 if isinstance(trouble, sqlite3.OperationalError) and "malformed" not in str(trouble):
                     self._unusable = True  # read-only or full: this run goes on without
-                    self.troubles.append(f"the cache can't be used: {trouble}")
+                    self._troubles.append(f"the cache can't be used: {trouble}")
                     return None
                 self._set_aside(opened, str(trouble))
             except (OSError, UnreadableRow) as trouble:
-                self.troubles.append(f"the cache can't be used: {trouble}")
+                self._troubles.append(f"the cache can't be used: {trouble}")
                 return None
             except Exception as trouble:
                 import diskcache
 
                 if not isinstance(trouble, diskcache.Timeout):
                     raise
-                self.troubles.append("the cache was busy with another process for too long")
+                self._troubles.append("the cache was busy with another process for too long")
                 return None
         self._unusable = True
         return None
@@ -229,7 +265,7 @@ class Cache:
         aside = self.root / f"aside-{os.urandom(4).hex()}"
         with contextlib.suppress(FileNotFoundError):  # another process has done it
             self.directory.rename(aside)
-        self.troubles.append(
+        self._troubles.append(
             f"the cache is damaged ({why}); it was set aside as {aside.name} and counts as empty"
         )
 

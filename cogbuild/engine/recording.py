@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.cache import Record
@@ -13,7 +14,7 @@ from cogbuild.database.pairs import Artifact, Attempt, Outcome
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from cogbuild.planner import Judged
     from cogbuild.project import Project
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Recorder", "reasons_json"]
 
 
-def reasons_json(reasons: Iterable[Reason]) -> str:
+@lru_cache(maxsize=64)  # asked several times for each pair, and pairs of one run share theirs
+def reasons_json(reasons: tuple[Reason, ...]) -> str:
     """Return reasons as JSON, without what is not there."""
     rows = [
         {name: value for name, value in asdict(reason).items() if value is not None} for reason in reasons

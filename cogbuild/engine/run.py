@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from cogbuild.database import models
 from cogbuild.engine.attempt import Attempted, Runner
 from cogbuild.engine.events import Note, Result, Status
 from cogbuild.engine.flight import Flights
@@ -20,7 +21,6 @@ from cogbuild.verdict import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Outcome
     from cogbuild.engine.events import Event, Listener
     from cogbuild.planner import Judge, Judged
@@ -30,6 +30,10 @@ __all__ = ["Engine"]
 
 _BACKOFF = 1.0  # seconds before the first retry, doubled for each further one
 _LONGEST_BACKOFF = 60.0
+
+
+class _Gone(Exception):
+    """The model is not there any more."""
 
 
 class Engine:
@@ -88,25 +92,34 @@ class Engine:
 
     # -- one pair -------------------------------------------------------------------------------------------------
 
-    def run(self, entry: EntryRow, name: str, planned: Judged | None = None) -> Result:
+    def run(self, eid: int, name: str, planned: Judged | None = None) -> Result | None:
         """Bring one pair up to date and return how it ended; that is durable, and the listener knows.
 
-        *planned* is what the plan found of it and still holds. What goes wrong with the pair is in the result. Raises
-        errors that concern all pairs.
+        *planned* is what the plan found of it. None: the model is not there any more. What goes wrong with the pair is
+        in the result. Raises errors that concern all pairs.
         """
         started = time.monotonic()
         self._use()
-        judged = self.judge.explained(planned or self.judge.look(entry, name))
+        try:
+            if planned is not None and not planned.adapter.needs:
+                judged = self.judge.explained(planned)
+            else:  # what it needs may have ended only now
+                judged = self._looked(eid, name)
+        except _Gone:
+            return None
         try:
             result = self._bring(judged)
+        except _Gone:
+            return None
         except CogbuildError as error:
             if error.fatal:
                 raise
             result = self._failed(judged, [self._runner.never_started(judged, error)], error, ran=False)
-        result = replace(result, seconds=result.seconds or time.monotonic() - started)
+        if not result.seconds:
+            result = replace(result, seconds=time.monotonic() - started)
         if result.status in (Status.FAILED, Status.BLOCKED, Status.CANCELLED):
             reason = result.error.title if result.error else result.reason or str(result.status)
-            self.judge.failed[entry.eid, name] = reason
+            self.judge.failed[eid, name] = reason
         self._tell(result)
         return result
 
@@ -139,8 +152,14 @@ class Engine:
             judged = self._looked_again(judged)
         return self._under_lock(judged)
 
+    def _looked(self, eid: int, name: str) -> Judged:
+        entry = models.find(self.project.con, eid)
+        if entry is None or not entry.live:  # removed, or its directory moved on, since it was planned
+            raise _Gone
+        return self.judge.explained(self.judge.look(entry, name))
+
     def _looked_again(self, judged: Judged) -> Judged:
-        return self.judge.explained(self.judge.look(judged.entry, judged.adapter.name))
+        return self._looked(judged.entry.eid, judged.adapter.name)
 
     def _under_lock(self, judged: Judged) -> Result:
         assert judged.key is not None

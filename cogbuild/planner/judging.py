@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.adapters import IMAGE_ADAPTER
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError
 from cogbuild.fingerprint.manifest import (
@@ -24,6 +24,7 @@ from cogbuild.fingerprint.manifest import (
 )
 from cogbuild.fingerprint.trees import selected
 from cogbuild.library import spec_of, tree_of
+from cogbuild.quiet import closure, wanted
 from cogbuild.spec import COG_VARIABLES
 from cogbuild.verdict import Facts, Kind, Need, NeedState, Reason, Verdict, judge, with_changes
 
@@ -119,20 +120,12 @@ class Judge:
 
     def wanted(self, entry: EntryRow) -> list[str]:
         """Return the adapters that have a pair with the entry, needed ones first."""
-        wishes = entry.settings.get("adapters")
-        names = [name for name in self.adapters if wishes is None or name in wishes]
-        closed = self.closure(names)
-        return [name for name in closed if not (name == IMAGE_ADAPTER and entry.cpu_image)]
+        needs = {name: adapter.needs for name, adapter in self.adapters.items()}
+        return wanted(needs, entry.settings.get("adapters"), image=bool(entry.cpu_image))
 
     def closure(self, names: list[str]) -> list[str]:
         """Return *names* and all that they need, needed ones first."""
-        wanted, queue = set(names), list(names)
-        while queue:
-            for needed in self.adapters[queue.pop()].needs:
-                if needed not in wanted:
-                    wanted.add(needed)
-                    queue.append(needed)
-        return [name for name in self.adapters if name in wanted]
+        return closure(self.adapters, lambda name: self.adapters[name].needs, names)
 
     def aid(self, name: str) -> int | None:
         """Return the adapter's number, None where it never had a pair."""
@@ -182,7 +175,7 @@ class Judge:
         return replace(self._with_manifest(entry, adapter, facts, outcome, needed), stamp=stamp)
 
     def still(self, judged: Judged) -> bool:
-        """Whether the pair would be judged the same now, by one look at the database and one at the cache.
+        """Whether the pair would be judged the same now, by a look at the database; what is restored is looked at itself.
 
         Only said of pairs that depend on nothing else: those without needs, whose environment is resolved.
         """
@@ -191,9 +184,13 @@ class Judge:
             return False
         if judged.python is not None and judged.python.lock is None:
             return False
-        if pairs.stamp(self.project.con, judged.entry.eid, self.aid(judged.adapter.name)) != judged.stamp:
+        con = self.project.con
+        if pairs.stamp(con, judged.entry.eid, self.aid(judged.adapter.name)) != judged.stamp:
             return False
-        return (judged.record is None) == (self.restorable(judged.key or "") is None)
+        key = judged.key or ""
+        if judged.record is not None:
+            return self.restorable(key) is not None
+        return not upkeep.carrying(con, key)  # else the cache may have its record by now
 
     def _with_manifest(
         self,

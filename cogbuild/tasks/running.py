@@ -72,24 +72,21 @@ class Run:
 
     def pair(self, eid: int, adapter: str, planned: Judged | None = None) -> Result | None:
         """Bring one pair up to date; None where the run can't go on."""
-        from cogbuild.database import models
-
         if self.fatal is not None:
             return None
         try:
-            if planned is not None and self.plan.judge.still(planned):
-                return self.engine.run(planned.entry, adapter, planned)
-            entry = models.find(self.project.con, eid)
-            if entry is None or not entry.live:  # removed, or its directory moved on, since it was planned
+            result = self.engine.run(eid, adapter, planned)
+            if result is None:  # removed, or its directory moved on, since it was planned
                 self.passed_over(fresh=True)
-                return Result(f"{eid}:{adapter}", Status.FRESH)
-            return self.engine.run(entry, adapter)
+                result = Result(f"{eid}:{adapter}", Status.FRESH)
         except CogbuildError as error:
             self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
             from cogbuild.errors.bugs import report_of
 
             self.fatal = report_of(trouble, self.project.data / "logs")
+        else:
+            return result
         self.engine.cancel()
         return None
 

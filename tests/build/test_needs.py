@@ -142,6 +142,6 @@ def test_a_needed_artifact_that_goes_after_planning_blocks_by_name(box: Sandbox)
         (judged,) = list(plan)
         box.artifact(run, "a low").unlink()
         with Run(project, plan, jobs=1, watcher=lambda _event: None) as late:
-            result = late.engine.run(judged.entry, "upper")
+            result = late.engine.run(judged.entry.eid, "upper")
     assert (result.status, result.reason) == (Status.BLOCKED, "needs low, whose artifact is gone")
     assert box.adapt().ran == ["a low", "a upper"]
