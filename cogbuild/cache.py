@@ -1,8 +1,8 @@
 """Action key to record, in diskcache. May be lost or deleted at any time; that costs only time.
 
 A record is bytes with their own digest, kept in the row: never a file, never a pickle. diskcache unpickles values, keys
-on iteration, and what a planted row names (CVE-2025-69872, also under its ``JSONDisk``); the ``Disk`` here takes text
-keys and inline bytes and refuses everything else on every way in and out.
+on iteration, and what a planted row names (CVE-2025-69872, also under its ``JSONDisk``); the ``Disk`` here takes
+digests as keys and inline bytes and refuses everything else on every way in and out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database.pairs import Artifact, dump_artifacts, load_artifacts
-from cogbuild.digest import hexdigest
+from cogbuild.digest import DIGEST_SIZE, hexdigest
 from cogbuild.errors.state import CacheTooNew
 
 if TYPE_CHECKING:
@@ -30,6 +30,15 @@ __all__ = ["FORMAT", "Cache", "Record"]
 
 #: Number of the format of records, in the directory's name.
 FORMAT = 1
+
+_CHECKSUM = 16  # bytes
+# What nearly every record says, so that none has to hold it: part of the format.
+_WORDS = (
+    b'{\\"digest\\":\\"\\",\\"file\\":\\".onnx\\",\\"media_type\\":\\"application/\\",\\"name\\":\\"\\",\\"size\\":'
+    b'{"adapter":"","artifacts":"[{\\"uri\\":\\"https://s3://\\"}]","attempt":"0660","cpu_seconds":0.00,"log":"","made":17'
+    b',"reason":null,"seconds":0.0}\0adapter\0p\0\0\0\x20params\0p\0\0\0\x20examples\0p\0\0\0\x20python\0p\0\0\0\x20'
+    b"model\0p\0\0\0\x20variables\0p\0\0\0\x20"
+)
 
 # How long another process may hold the cache before this one goes on without an answer.
 _BUSY_SECONDS = 5.0
@@ -56,25 +65,26 @@ class Record:
 
     def encode(self) -> bytes:
         """Return the record as bytes."""
-        fields = vars(self) | {"manifest": self.manifest.hex(), "artifacts": dump_artifacts(self.artifacts)}
-        body = zlib.compress(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode(), 6)
-        return bytes.fromhex(hexdigest(body)) + body
+        fields = vars(self) | {"artifacts": dump_artifacts(self.artifacts)}
+        del fields["key"], fields["manifest"]  # the row's own name; bytes
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+        packer = zlib.compressobj(9, wbits=-15, zdict=_WORDS)
+        body = packer.compress(text + b"\0" + self.manifest) + packer.flush()
+        return _checksum(self.key, body) + body
 
     @classmethod
     def decode(cls, data: bytes, key: str) -> Record | None:
         """Return the record, or None where *data* is not what was written for *key*."""
-        if len(data) < 32 or bytes.fromhex(hexdigest(data[32:])) != data[:32]:
+        body = data[_CHECKSUM:]
+        if _checksum(key, body) != data[:_CHECKSUM]:
             return None
-        fields: dict[str, Any] = json.loads(zlib.decompress(data[32:]))
-        if fields["key"] != key:
-            return None
-        return cls(
-            **fields
-            | {
-                "manifest": bytes.fromhex(fields["manifest"]),
-                "artifacts": load_artifacts(fields["artifacts"]),
-            }
-        )
+        text, _, manifest = zlib.decompressobj(wbits=-15, zdict=_WORDS).decompress(body).partition(b"\0")
+        fields: dict[str, Any] = json.loads(text)
+        return cls(key=key, manifest=manifest, **fields | {"artifacts": load_artifacts(fields["artifacts"])})
+
+
+def _checksum(key: str, body: bytes) -> bytes:
+    return bytes.fromhex(hexdigest(key.encode() + body))[:_CHECKSUM]
 
 
 class Cache:
@@ -147,9 +157,9 @@ class Cache:
 
     def keys(self) -> Iterator[str]:
         """Yield the keys there are; what is not a key of ours is passed over."""
-        query = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text'"
+        query = "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'blob'"
         found = self._try(lambda cache: cache._sql(query).fetchall())  # noqa: SLF001 - its own iteration unpickles keys
-        yield from (key for (key,) in found or ())
+        yield from (key.hex() for (key,) in found or () if len(key) == DIGEST_SIZE)
 
     def raw(self, key: str) -> bytes | None:
         """Return a record's bytes unchecked, for `cache verify`."""
@@ -271,24 +281,26 @@ class Cache:
 
 
 class UnreadableRow(Exception):
-    """A row of the cache that is neither text key nor inline bytes."""
+    """A row of the cache that is neither digest nor inline bytes."""
 
 
 def _disk_class() -> Any:
     import diskcache
 
     class PlainDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
-        """Text keys and inline bytes; nothing is ever unpickled, opened or unlinked for a row."""
+        """Digests and inline bytes; nothing is ever unpickled, opened or unlinked for a row."""
 
-        def put(self, key: object) -> tuple[str, bool]:
-            if not isinstance(key, str):
-                raise UnreadableRow("a key is not text")
-            return key, True
+        def put(self, key: object) -> tuple[sqlite3.Binary, bool]:
+            with contextlib.suppress(ValueError, TypeError):
+                raw = bytes.fromhex(key)  # type: ignore[arg-type] # what is no text is no key
+                if len(raw) == DIGEST_SIZE:
+                    return sqlite3.Binary(raw), True
+            raise UnreadableRow("a key is no digest")
 
         def get(self, key: object, raw: object) -> str:
-            if not raw or not isinstance(key, str):
-                raise UnreadableRow("a key is not text")
-            return key
+            if not raw or not isinstance(key, bytes):
+                raise UnreadableRow("a key is no digest")
+            return key.hex()
 
         def store(
             self,

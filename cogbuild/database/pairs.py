@@ -355,7 +355,7 @@ _ATTEMPT = """SELECT a.id, a.eid, a.aid, a.key, a.kind, a.started, a.microsecond
 
 
 def _attempt(row: Sequence[Any]) -> Attempt:
-    name, eid, aid, key, kind, started, took, cpu, *rest, reasons = row
+    name, eid, aid, key, kind, started, took, cpu, memory, status, detail, reasons = row
     return Attempt(
         attempt_name(name),
         eid,
@@ -365,7 +365,9 @@ def _attempt(row: Sequence[Any]) -> Attempt:
         started,
         took / 1e6,
         cpu / 1e6,
-        *rest,
+        memory,
+        status,
+        detail,
         reasons or "[]",
     )
 

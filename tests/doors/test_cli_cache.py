@@ -199,10 +199,10 @@ def test_damaged_records_are_found_and_removed(box: Sandbox, cogbuild: Door) -> 
         project.objects.withdraw(record.artifacts[0].digest or "")
         at = project.cache.directory / "cache.db"
     con = sqlite3.connect(at)
-    (value,) = con.execute("SELECT value FROM Cache WHERE key = ?", (flipped,)).fetchone()
+    (value,) = con.execute("SELECT value FROM Cache WHERE key = ?", (bytes.fromhex(flipped),)).fetchone()
     bad = value[:-1] + bytes([value[-1] ^ 1])
-    con.execute("UPDATE Cache SET value = ? WHERE key = ?", (bad, flipped))
-    con.execute("UPDATE Cache SET value = CAST(value AS TEXT) WHERE key = ?", (text,))
+    con.execute("UPDATE Cache SET value = ? WHERE key = ?", (bad, bytes.fromhex(flipped)))
+    con.execute("UPDATE Cache SET value = CAST(value AS TEXT) WHERE key = ?", (bytes.fromhex(text),))
     con.commit()
     con.close()
     said = cogbuild("cache", "verify")

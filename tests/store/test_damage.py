@@ -92,8 +92,8 @@ def test_a_flipped_bit_in_a_record_is_a_miss(box: Sandbox) -> None:
         project.cache.close()
         at = project.cache.directory / "cache.db"
     with sqlite3.connect(at) as con:
-        (value,) = con.execute("SELECT value FROM Cache WHERE key = ?", (key,)).fetchone()
-        con.execute("UPDATE Cache SET value = ? WHERE key = ?", (value[:-1] + bytes([value[-1] ^ 1]), key))
+        (value,) = con.execute("SELECT value FROM Cache").fetchone()
+        con.execute("UPDATE Cache SET value = ?", (value[:-1] + bytes([value[-1] ^ 1]),))
     con.close()
     cache = Cache(box.data / "cache")
     assert cache.get(key) is None
@@ -113,22 +113,24 @@ def test_planted_pickles_are_never_loaded(box: Sandbox) -> None:
     outside.write_text("mine")
     bomb = b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
     con = sqlite3.connect(at)
-    con.execute("UPDATE Cache SET value = ?, mode = 4 WHERE key = ?", (bomb, key))
+    con.execute("UPDATE Cache SET value = ?, mode = 4", (bomb,))
     con.execute(
         "INSERT INTO Cache (key, raw, store_time, access_time, mode, value) VALUES (?, 0, 1, 1, 4, ?)",
         (bomb, bomb),
     )
     con.execute(
-        "INSERT INTO Cache (key, raw, store_time, access_time, mode, filename) VALUES ('x', 1, 1, 1, 2, ?)",
-        (str(outside),),
+        "INSERT INTO Cache (key, raw, store_time, access_time, mode, filename) VALUES (?, 1, 1, 1, 2, ?)",
+        (bytes(32), str(outside)),
     )
     con.commit()
     con.close()
     cache = Cache(box.data / "cache")
     assert cache.get(key) is None
+    planted = bytes(32).hex()
+    assert cache.get(planted) is None
     assert cache.get("x") is None
-    assert set(cache.keys()) <= {key, "x"}
-    cache.remove("x")
+    assert set(cache.keys()) <= {key, planted}
+    cache.remove(planted)
     cache.close()
     assert not mark.exists()
     assert outside.read_text() == "mine"
