@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,17 +48,37 @@ class Row:
     holds: bool
 
 
-def run(*command: str, cwd: Path, code: int = 0, quiet: bool = True) -> Took:
-    """Run a program to its end; anything but *code* is an error."""
-    output = subprocess.DEVNULL if quiet else None
-    began = time.perf_counter()
-    child = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, env=environment())
-    _, status, used = os.wait4(child.pid, 0)
-    took = time.perf_counter() - began
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != code:
-        raise SystemExit(f"{' '.join(command)} in {cwd} ended with {child.returncode}")
-    return Took(took, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+# Runs the program from a process that is smaller than it: a child's peak counts what its parent had when it was made.
+_RUNNER = """
+import os, sys, time
+began = time.perf_counter()
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(child, 0)
+took = time.perf_counter() - began
+print(os.waitstatus_to_exitcode(status), took, used.ru_utime + used.ru_stime, used.ru_maxrss, file=sys.stderr)
+"""
+
+
+def run(*command: str, cwd: Path, code: int = 0) -> Took:
+    """Run a program to its end; anything but *code* is an error. What it says is thrown away."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise SystemExit(f"{command[0]} is not here: see README.md for what the peers are")
+    ended = subprocess.run(
+        [sys.executable, "-SE", "-c", _RUNNER, program, *command[1:]],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        check=True,
+        text=True,
+    )
+    *said, last = ended.stderr.splitlines()
+    ended_with, seconds, cpu, memory = last.split()
+    if int(ended_with) != code:
+        raise SystemExit("\n".join([*said, f"{' '.join(command)} in {cwd} ended with {ended_with}"]))
+    return Took(float(seconds), float(cpu), int(memory) << 10)
 
 
 def environment() -> dict[str, str]:

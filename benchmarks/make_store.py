@@ -53,6 +53,7 @@ def make(
     write_project(root, adapters)
     with Project(root / ".cogbuild", environ={}) as project:
         project.make()
+        unsynced(project)
         if linked:
             for number in range(count):
                 directory = live(root, number, files)
@@ -104,8 +105,14 @@ def live(root: Path, number: int, files: int) -> Path:
     return directory
 
 
+def unsynced(project: Project) -> None:
+    """Have nobody wait for the disk: a benchmark's store need not survive a power cut."""
+    project.con.execute("PRAGMA synchronous=OFF")
+    project.cache._try(lambda cache: cache._sql("PRAGMA synchronous=OFF"))  # noqa: SLF001 - no setting of ours
+
+
 class Unsynced(Objects):
-    """Objects written without waiting for the disk: a benchmark's store need not survive a power cut."""
+    """Objects written without waiting for the disk."""
 
     def add_tree(self, source: Path, tree: Tree) -> None:
         """Store what is not there yet."""

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _bench import COGBUILD, Row, Took, against, in_turn, options, place, run, show
 from make_store import make, write_model
 
 from cogbuild.database import feed, models
 from cogbuild.project import Project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ADAPTERS, FILES = 10, 5
 SAME = 1.2
@@ -37,8 +41,6 @@ def newest(root: Path) -> str:
 
 def planned(root: Path, bar: int) -> Took:
     """Plan and run nothing: the time of the plan of what there is to do, which has to be *bar* pairs."""
-    import subprocess
-
     command = [*COGBUILD, "adapt", "--dry-run", "--json"]
     counted = json.loads(subprocess.run(command, cwd=root, check=True, capture_output=True).stdout)
     assert len(counted["results"]) == bar, counted["summary"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database.feed import adapter_id, add_pending
@@ -136,7 +136,7 @@ def dump_artifacts(artifacts: Iterable[Artifact]) -> str:
     """Return artifacts as JSON, without what is not there; where a published one is kept follows from its digest."""
     rows = []
     for item in artifacts:
-        row = {name: value for name, value in asdict(item).items() if value}
+        row = {name: value for name, value in vars(item).items() if value}
         if item.published and item.digest and item.uri.startswith(place := _place(item.digest)):
             row["file"] = item.uri.removeprefix(place)
             del row["uri"], row["published"]
