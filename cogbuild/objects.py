@@ -127,7 +127,7 @@ class Objects:
         Raises ``ObjectMissing`` where a content is not stored.
         """
         final = self.models / tree.model_id
-        if final.is_dir():
+        if os.path.isdir(final):
             return final
         with disk_errors(self.models):
             self.models.mkdir(parents=True, exist_ok=True)
@@ -170,13 +170,13 @@ class Objects:
 
     def check_sealed(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
         """Compare the sealed tree, where it exists, with *tree*: names and sizes, or with *deep* every byte."""
-        root = self.models / tree.model_id
-        if not root.is_dir():
+        root = f"{self.models}/{tree.model_id}"
+        if not os.path.isdir(root):
             return []
         return [
-            Finding(root / entry.path, wrong)
+            Finding(self.models / tree.model_id / entry.path, wrong)
             for entry in tree.entries
-            if (wrong := _wrong(root / entry.path, entry, deep=deep))
+            if (wrong := _wrong(f"{root}/{entry.path}", entry, deep=deep))
         ]
 
     def check_objects(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
@@ -278,7 +278,7 @@ class Objects:
             _remove(away)
 
 
-def _wrong(at: Path, entry: Entry, *, deep: bool) -> str | None:
+def _wrong(at: str | Path, entry: Entry, *, deep: bool) -> str | None:
     try:
         info = os.lstat(at)
         if entry.kind == "l":

@@ -77,6 +77,7 @@ class Runner:
         self._logs = os.path.dirname(project.log(""))
         self._shown_logs = os.path.relpath(self._logs)
         self._cancelled = False
+        self._expose: dict[tuple[Path, Path | None], tuple[Path, ...]] = {}
         self._adapters: dict[Path, Memo] = {}  # what their directories looked like after the last run
         import threading
 
@@ -237,9 +238,6 @@ class Runner:
         writable = [prepared.places.run]
         if "COG_STATE_DIR" in env:
             writable.append(Path(env["COG_STATE_DIR"]))
-        expose = [judged.adapter.directory, *self.project.stores]
-        if prepared.environment is not None:
-            expose.append(prepared.environment)
         with means.spaces.open(
             prepared.model,
             masked=prepared.masked,
@@ -255,9 +253,7 @@ class Runner:
                 view=space.view,
                 timeout=spec.timeout,
                 hide=(self.project.data,),
-                expose=tuple(
-                    path for path in expose if path.is_relative_to(self.project.data) and path.exists()
-                ),
+                expose=self._exposed(judged.adapter.directory, prepared.environment),
                 writable=tuple(writable),
             )
             with self._state_turn(judged):
@@ -270,6 +266,15 @@ class Runner:
             )
             return self._process(judged, prepared, log, program, variables, copy=True)
         return ended
+
+    def _exposed(self, adapter: Path, environment: Path | None) -> tuple[Path, ...]:
+        """Return what a run has to see below the data directory, which is hidden from it."""
+        known = self._expose.get((adapter, environment))
+        if known is None:
+            wanted = (adapter, *self.project.stores, *((environment,) if environment else ()))
+            known = tuple(path for path in wanted if path.is_relative_to(self.project.data))
+            self._expose[adapter, environment] = known
+        return tuple(path for path in known if os.path.exists(path))
 
     @contextlib.contextmanager
     def _state_turn(self, judged: Judged) -> Iterator[None]:
@@ -355,8 +360,9 @@ class Runner:
         """Refuse a result when what it was made from moved under the run."""
         facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
         directory = judged.adapter.directory
-        self._adapters[directory] = read_tree(directory, self._adapters.get(directory), rules="adapter")
-        moved = differences(judged.adapter.tree, self._adapters[directory].tree)
+        known = self._adapters.get(directory)
+        now = self._adapters[directory] = read_tree(directory, known, rules="adapter")
+        moved = differences(judged.adapter.tree, now.tree)
         if files := [path for path in moved if not path.endswith(".md")]:
             raise AdapterFilesMoved(**facts, files=files[:8])
         if judged.entry.sealed:

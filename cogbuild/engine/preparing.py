@@ -111,8 +111,10 @@ class Preparer:
 
     def seal(self, judged: Judged) -> None:
         """Make the sealed tree that the pair's workspace shows, where it is not there yet."""
-        whole = library.tree_of(self.project, judged.entry.tree)
-        self.project.objects.sealed(selected(whole, judged.adapter.spec.inputs))
+        inputs, store = judged.adapter.spec.inputs, self.project.objects
+        if inputs == ("**",) and os.path.isdir(store.models / judged.entry.model):
+            return
+        store.sealed(selected(library.tree_of(self.project, judged.entry.tree), inputs))
 
     def model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
         """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
@@ -166,7 +168,7 @@ class Preparer:
                 if item.name:
                     env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
         for name, value in env.items():
-            if not is_text(value) and name.startswith("COG_"):
+            if name.startswith("COG_") and not is_text(value):
                 raise ValueNotPassable(adapter=judged.adapter.name, variable=name, value=repr(value))
         return env
 

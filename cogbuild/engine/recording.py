@@ -14,13 +14,17 @@ from cogbuild.database.pairs import Artifact, Attempt, Outcome
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cogbuild.planner import Judged
     from cogbuild.project import Project
     from cogbuild.verdict import Reason
 
 __all__ = ["Recorder", "reasons_json"]
+
+
+# Pairs that become durable together where that many are under way.
+_TOGETHER = 6
 
 
 @lru_cache(maxsize=64)  # asked several times for each pair, and pairs of one run share theirs
@@ -40,8 +44,9 @@ def _asked(judged: Judged) -> int:
 class Recorder:
     """Writes what a run came to."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, under_way: Callable[[], int] = lambda: 1) -> None:
         self.project = project
+        self._under_way = under_way  # how many pairs are being brought up to date now
         self._aids: dict[str, int] = {}
         self._stored: set[str] = set()
 
@@ -74,7 +79,7 @@ class Recorder:
             if attempts:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
-        self.project.database.write(work)
+        self.project.database.write(work, company=min(self._under_way(), _TOGETHER))
         if last is not None:
             self.project.cache.put(
                 Record(

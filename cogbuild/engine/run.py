@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from cogbuild.database import models
@@ -19,7 +20,7 @@ from cogbuild.using import using
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cogbuild.database.pairs import Outcome
     from cogbuild.engine.events import Event, Listener
@@ -45,11 +46,14 @@ class Engine:
         self.jobs = jobs
         self._listener = listener
         self._listening = threading.Lock()
-        self._recorder = Recorder(project)
+        self._under_way: set[int] = set()  # threads that bring a pair up to date
+        self._recorder = Recorder(project, lambda: len(self._under_way))
         self._runner = Runner(project, jobs, self._tell)
         self._flights = Flights(project.data / "work" / "flights.lock")
         #: So many adapters run at once; threads may be more, because what has ended has to become durable too.
-        self._slots = threading.BoundedSemaphore(jobs)
+        self._slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(jobs):
+            self._slots.put(None)
         self._stop = threading.Event()
         self._using = contextlib.ExitStack()
         self._used = False
@@ -98,8 +102,15 @@ class Engine:
         *planned* is what the plan found of it. None: the model is not there any more. What goes wrong with the pair is
         in the result. Raises errors that concern all pairs.
         """
-        started = time.monotonic()
         self._use()
+        self._under_way.add(threading.get_ident())
+        try:
+            return self._run(eid, name, planned)
+        finally:
+            self._under_way.discard(threading.get_ident())
+
+    def _run(self, eid: int, name: str, planned: Judged | None) -> Result | None:
+        started = time.monotonic()
         try:
             if planned is not None and not planned.adapter.needs:
                 judged = self.judge.explained(planned)
@@ -234,7 +245,7 @@ class Engine:
 
     def _test(self, judged: Judged, outcome: Outcome, status: Status) -> Result:
         """Run the test alone on what is there."""
-        with self._slots:
+        with self._slot():
             if self._stop.is_set():
                 return Result(judged.name, Status.CANCELLED)
             ended = self._runner.test(judged, outcome.artifacts)
@@ -261,7 +272,7 @@ class Engine:
     def _build(self, judged: Judged) -> Result:
         attempts: list[Attempted] = []
         while True:
-            with self._slots:
+            with self._slot():
                 if self._stop.is_set() and not attempts:
                     return Result(judged.name, Status.CANCELLED)
                 ended = self._runner.run(judged)
@@ -291,6 +302,14 @@ class Engine:
             log=log,
             reasons=judged.verdict.reasons,
         )
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
+        self._slots.get()
+        try:
+            yield
+        finally:
+            self._slots.put(None)
 
     def _failed(
         self, judged: Judged, attempts: list[Attempted], error: CogbuildError, *, ran: bool = True

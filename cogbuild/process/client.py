@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.process.lines import Lines
@@ -26,6 +27,8 @@ _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker", "_
 # An interpreter of an unusual place may need this to find its own library; the rest of our environment stays here.
 _ENVIRONMENT = ("LD_LIBRARY_PATH",)
 _PATIENCE = 10.0
+# Runs of one adapter share nearly all of their environment.
+_encoded = lru_cache(maxsize=4096)(os.fsencode)
 
 
 class Refused(Exception):
@@ -162,14 +165,14 @@ def order_for(command: Command, *, mounts: bool) -> Order:
     """Return *command* as bytes; without *mounts* what it may see is not the worker's to arrange."""
     return Order(
         argv=tuple(map(os.fsencode, command.argv)),
-        env={os.fsencode(name): os.fsencode(value) for name, value in command.env.items()},
+        env={_encoded(name): _encoded(value) for name, value in command.env.items()},
         cwd=os.fsencode(command.cwd),
         view=None if command.view is None else _view_order(command.view),
         timeout=command.timeout,
         grace=command.grace,
-        hide=tuple(map(os.fsencode, command.hide)) if mounts else (),
-        expose=tuple(map(os.fsencode, command.expose)) if mounts else (),
-        writable=tuple(map(os.fsencode, command.writable)) if mounts else (),
+        hide=tuple(map(_encoded, command.hide)) if mounts else (),
+        expose=tuple(map(_encoded, command.expose)) if mounts else (),
+        writable=tuple(map(_encoded, command.writable)) if mounts else (),
         stdout_limit=command.stdout_limit,
     )
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from packaging.requirements import InvalidRequirement, Requirement
-from pathspec import PathSpec
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cogbuild.errors.declarations import BadValue, NamesCollide, NeedsItself, UnknownApi, UnknownVariable
@@ -25,6 +23,8 @@ __all__ = ["check_adapter_key", "check_params", "parse_adapter"]
 
 def _pattern(value: str) -> str:
     try:
+        from pathspec import PathSpec
+
         parsed = PathSpec.from_lines("gitignore", [value]).patterns
     except ValueError:
         parsed = []
@@ -34,6 +34,8 @@ def _pattern(value: str) -> str:
 
 
 def _requirement(value: str) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         Requirement(value)
     except InvalidRequirement:
