@@ -1,0 +1,329 @@
+"""One repository of a container registry over HTTP: what is there, get, mount, send.
+
+Sessions and logins are those of the package ``oras``. What it sends is not used: its uploads read a blob into
+memory, its retries sleep for two minutes, and a token for reading is never exchanged for one for writing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from cogbuild_adapter.contract import AdapterError
+from cogbuild_adapter.images.credentials import credentials
+from cogbuild_adapter.images.progress import Progress, size
+
+try:
+    import oras.auth
+    import oras.provider
+    import requests
+except ImportError as missing:
+    raise AdapterError("the adapter's environment needs the package oras") from missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cogbuild_adapter.images.reference import Reference
+
+_ATTEMPTS = 4
+_FIRST_PAUSE = 1.0  # seconds; then twice as long each time
+_TIMEOUTS = (20, 300)  # seconds: to connect; without a byte
+_PASSING = (408, 429, 500, 502, 503, 504)
+_LARGEST_DOCUMENT = 16 << 20  # of a manifest or configuration; registries take 4 MiB
+_PIECE = 1 << 20
+_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
+
+
+class RegistryError(AdapterError):
+    """A registry that refuses, does not answer, or answers what makes no sense; one sentence."""
+
+
+class _Passing(requests.RequestException):
+    """An answer that may be another one in a moment."""
+
+
+class _Patient(requests.adapters.HTTPAdapter):
+    """Waits for a silent registry for a while, not for ever as ``requests`` does."""
+
+    def send(self, *args: Any, **named: Any) -> requests.Response:
+        named["timeout"] = named.get("timeout") or _TIMEOUTS
+        return super().send(*args, **named)
+
+
+class Repository:
+    """The repository that *reference* is in; one login each, because tokens are for one."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.host, self.name = reference.host, reference.repository
+        plain = _is_plain(self.host)
+        self.url = f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
+        self._registry = oras.provider.Registry(hostname=self.host, insecure=plain)
+        session = self._registry.session
+        session.mount("http://", _Patient())
+        session.mount("https://", _Patient())
+        session.auth = lambda request: request  # else requests puts what ~/.netrc says in place of our token
+        self._session = session
+        self._login: Any = None  # oras's backend, once the registry has said which kind it wants
+        self._headers: dict[str, str] = {}
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def manifest(self, version: str, accept: tuple[str, ...]) -> tuple[bytes, str]:
+        """Return the manifest of a tag or digest and its media type."""
+        url = f"{self.url}/manifests/{version}"
+        with self._send("GET", url, headers={"Accept": ", ".join(accept)}, stream=True) as answer:
+            if answer.status_code == 404:
+                raise RegistryError(f"the registry has no image {self._named(version)}")
+            self._expect(answer, (200,), f"showing {self._named(version)}")
+            data = self._document(answer, version if version.startswith("sha256:") else None)
+            return data, answer.headers.get("Content-Type", "").partition(";")[0]
+
+    def blob(self, digest: str) -> bytes:
+        """Return a small blob."""
+        with self._send("GET", f"{self.url}/blobs/{digest}", stream=True) as answer:
+            self._expect(answer, (200,), f"sending {digest[:19]} of {self.name}")
+            return self._document(answer, digest)
+
+    def has(self, digest: str) -> bool:
+        """Whether the repository has the blob."""
+        answer = self._send("HEAD", f"{self.url}/blobs/{digest}")
+        self._expect(answer, (200, 404), f"looking for {digest[:19]} in {self.name}")
+        return answer.status_code == 200
+
+    def has_manifest(self, version: str, accept: tuple[str, ...]) -> bool:
+        """Whether the repository has the tag or digest."""
+        answer = self._send("HEAD", f"{self.url}/manifests/{version}", headers={"Accept": ", ".join(accept)})
+        self._expect(answer, (200, 404), f"looking for {self._named(version)}")
+        return answer.status_code == 200
+
+    def download(self, digest: str, total: int, into: BinaryIO) -> None:
+        """Write a blob of any size to *into*; started anew where the registry breaks off."""
+        for attempt in range(_ATTEMPTS):
+            into.seek(0)
+            into.truncate()
+            seen, progress = hashlib.sha256(), Progress(f"fetching {digest[:19]}", total)
+            try:
+                with self._send("GET", f"{self.url}/blobs/{digest}", stream=True) as answer:
+                    self._expect(answer, (200,), f"sending {digest[:19]} of {self.name}")
+                    for piece in answer.iter_content(_PIECE):
+                        into.write(piece)
+                        seen.update(piece)
+                        progress.add(len(piece))
+            except requests.RequestException as error:
+                self._wait(
+                    attempt, f"the registry {self.host} broke off sending {digest[:19]}: {_brief(error)}"
+                )
+                continue
+            if f"sha256:{seen.hexdigest()}" == digest:
+                into.seek(0)
+                return
+            self._wait(attempt, f"what the registry {self.host} sends as {digest[:19]} is something else")
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def mount(self, digest: str, source: str) -> bool:
+        """Take over a blob of the repository *source* in the same registry; whether the registry did."""
+        url = f"{self.url}/blobs/uploads/?{urlencode({'mount': digest, 'from': source})}"
+        answer = self._send("POST", url)
+        if answer.status_code == 202:  # it began an upload instead
+            self._send("DELETE", self._location(answer))
+        return answer.status_code == 201
+
+    def upload(self, digest: str, total: int, file: BinaryIO, what: str) -> None:
+        """Send the blob in *file*; what the registry has of it when it breaks off is not sent again."""
+        progress = Progress(f"sending {what}", total)
+        location, at, attempt = "", 0, 0
+        while at < total or not location:
+            try:
+                location, at = self._resumed(location)
+                if at < total:
+                    location, at = self._sent(location, _Rest(file, at, total, progress), what)
+                continue
+            except requests.RequestException as error:
+                trouble = _brief(error)
+            sent = f"{size(progress.done)} of {size(total)}"
+            self._wait(
+                attempt,
+                f"the registry {self.host} gave up while {what} was sent ({sent}): {trouble}",
+                "the next run goes on with what is missing",
+            )
+            attempt += 1
+        joint = "&" if urlsplit(location).query else "?"
+        url = f"{location}{joint}{urlencode({'digest': digest})}"
+        answer = self._send("PUT", url, headers={"Content-Length": "0"})
+        if answer.status_code == 404 and self.has(digest):  # it had kept the blob before its answer was lost
+            return
+        self._expect(answer, (201, 204), f"keeping {what}")
+
+    def put_manifest(self, version: str, data: bytes, media_type: str) -> None:
+        """Store a manifest by tag or digest."""
+        url = f"{self.url}/manifests/{version}"
+        answer = self._send("PUT", url, headers={"Content-Type": media_type}, data=data)
+        self._expect(answer, (201, 200), f"keeping {self._named(version)}")
+
+    def _resumed(self, location: str) -> tuple[str, int]:
+        """Return where to send a blob to, and from which byte on; a new place where there is none to go on with."""
+        if location:
+            answer = self._asked("GET", location)
+            if answer.status_code == 204:
+                return self._location(answer, location), _received(answer, 0)
+        answer = self._asked("POST", f"{self.url}/blobs/uploads/", headers={"Content-Length": "0"})
+        self._expect(answer, (202,), f"taking anything for {self.name}")
+        return self._location(answer), 0
+
+    def _sent(self, location: str, rest: _Rest, what: str) -> tuple[str, int]:
+        """Send *rest*; return where the upload goes on and how much of the blob the registry then has."""
+        headers = {"Content-Type": "application/octet-stream"}
+        if rest.at:
+            headers["Content-Range"] = f"{rest.at}-{rest.end - 1}"
+        answer = self._once("PATCH", location, headers=headers, data=rest)
+        if answer.status_code == 401:  # the token's time ran out
+            self._log_in(answer)
+        if answer.status_code in (*_PASSING, 401, 404, 416):
+            raise _Passing(f"it answers {answer.status_code}")
+        self._expect(answer, (202,), f"taking {what}")
+        received = _received(answer, rest.end)
+        if received <= rest.at:
+            raise _Passing("it kept nothing of it")
+        return self._location(answer, location), received
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] = {},
+        data: bytes | None = None,
+        stream: bool = False,
+    ) -> requests.Response:
+        """Return the answer; asked again after a moment where the registry is away."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._asked(method, url, headers=headers, data=data, stream=stream)
+            except requests.RequestException as error:
+                self._wait(attempt, f"the registry {self.host} does not answer: {_brief(error)}")
+        raise AssertionError  # the last _wait raised
+
+    def _asked(self, method: str, url: str, **named: Any) -> requests.Response:
+        """Return the answer to one request, logged in where the registry wants that."""
+        answer = self._once(method, url, **named)
+        if answer.status_code in (401, 403) and "WWW-Authenticate" in answer.headers:
+            self._log_in(answer)
+            answer = self._once(method, url, **named)
+        if answer.status_code in _PASSING:
+            raise _Passing(f"{answer.status_code} {answer.reason}", response=answer)
+        return answer
+
+    def _once(
+        self, method: str, url: str, *, headers: Mapping[str, str] = {}, **named: Any
+    ) -> requests.Response:
+        # An upload may be told to go elsewhere, where our login is nobody's business.
+        ours = self._headers if urlsplit(url).netloc == self.host else {}
+        answer: requests.Response = self._session.request(method, url, headers={**headers, **ours}, **named)
+        return answer
+
+    def _log_in(self, answer: requests.Response) -> None:
+        """Get what the registry asks for in *answer*: a token for that request, or user and password."""
+        answer.close()
+        known = credentials(self.host)
+        kind = answer.headers.get("WWW-Authenticate", "").partition(" ")[0].lower()
+        if kind == "basic" and known is None:
+            raise RegistryError(self._refusal("no login for it was found"))
+        backend = oras.auth.get_auth_backend(
+            "basic" if kind == "basic" else "token", self._session, self.url.startswith("http:")
+        )
+        if known:
+            backend.set_basic_auth(*known)
+        found, changed = backend.authenticate_request(answer, {}, refresh=True)
+        if not changed:
+            raise RegistryError(
+                self._refusal("it gives no token" + (f" to {known[0]}" if known else " without a login"))
+            )
+        self._headers = found
+
+    def _refusal(self, why: str) -> str:
+        return (
+            f"the registry {self.host} wants a login for {self.name}, and {why}: "
+            "use `docker login`, or REGISTRY_USER and REGISTRY_PASSWORD"
+        )
+
+    def _expect(self, answer: requests.Response, wanted: tuple[int, ...], doing: str) -> None:
+        if answer.status_code in wanted:
+            return
+        if answer.status_code == 401:
+            raise RegistryError(self._refusal(f"refuses the one it got when {doing}"))
+        said = " ".join(answer.text[:500].split()) or answer.reason
+        raise RegistryError(f"the registry {self.host} answers {answer.status_code} when {doing}: {said}")
+
+    def _wait(self, attempt: int, trouble: str, hint: str = "") -> None:
+        """Wait before the next attempt; there is none after the last."""
+        if attempt + 1 >= _ATTEMPTS:
+            raise RegistryError(f"{trouble}; {hint}" if hint else trouble)
+        pause = _FIRST_PAUSE * 2**attempt
+        print(f"{trouble}; asking again in {pause:g} s")
+        time.sleep(pause)
+
+    def _document(self, answer: requests.Response, digest: str | None) -> bytes:
+        data = b""
+        for piece in answer.iter_content(_PIECE):
+            data += piece
+            if len(data) > _LARGEST_DOCUMENT:
+                raise RegistryError(f"the registry {self.host} sends more than 16 MiB as a manifest")
+        if digest and f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+            raise RegistryError(f"what the registry {self.host} sends as {digest[:19]} is something else")
+        return data
+
+    def _location(self, answer: requests.Response, otherwise: str = "") -> str:
+        return urljoin(f"{self.url}/", answer.headers.get("Location", otherwise))
+
+    def _named(self, version: str) -> str:
+        return f"{self.host}/{self.name}{'@' if version.startswith('sha256:') else ':'}{version}"
+
+
+class _Rest:
+    """The bytes of a file from *at* on, for ``requests`` to stream."""
+
+    def __init__(self, file: BinaryIO, at: int, end: int, progress: Progress) -> None:
+        file.seek(at)
+        self._file, self._progress = file, progress
+        self.at, self.end = at, end
+
+    def __len__(self) -> int:
+        return self.end - self.at
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._file.read(max(count, _PIECE) if count >= 0 else -1)
+        self._progress.reached(self._file.tell())
+        return data
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(lambda: self.read(_PIECE), b"")
+
+
+def _received(answer: requests.Response, otherwise: int) -> int:
+    """Return how many bytes of an upload the registry says it has (``Range: 0-99`` is a hundred)."""
+    last = answer.headers.get("Range", "").removeprefix("bytes=").rpartition("-")[2]
+    return int(last) + 1 if last.isdigit() and last != "0" else otherwise
+
+
+def _is_plain(host: str) -> bool:
+    """Whether to talk HTTP: to this machine, and to hosts in ``REGISTRY_PLAIN_HTTP``."""
+    told = os.environ.get("REGISTRY_PLAIN_HTTP", "").replace(",", " ").split()
+    return host in told or _LOOPBACK.fullmatch(host) is not None
+
+
+def _brief(error: Exception) -> str:
+    """Return the innermost reason, without addresses of objects."""
+    if isinstance(error, _Passing):
+        return str(error)
+    link: BaseException = error
+    while (inner := link.__cause__ or link.__context__) is not None:
+        link = inner
+    text = re.sub(r"<[^>]*>:? ?", "", str(link)).strip()
+    return f"{type(link).__name__}: {text}" if text else type(link).__name__
