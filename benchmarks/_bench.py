@@ -174,6 +174,8 @@ def limit(work: str, value: float, bar: float, shown: Callable[[float], str], me
 
 def spelled(seconds: float) -> str:
     """Return seconds for people."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.2f} ms"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 

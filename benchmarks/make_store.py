@@ -134,7 +134,7 @@ class Grouped:
         self.objects = Unsynced(project.data)
         self.database = self
 
-    def write(self, work: Callable[[Any], Any]) -> Any:
+    def write(self, work: Callable[[Any], Any], **_grouping: int) -> Any:
         """Run *work* in the open transaction."""
         return work(self.con)
 

@@ -18,8 +18,10 @@ __all__ = ["DIGEST_SIZE", "Hasher", "file_digest", "hexdigest", "tagged"]
 
 DIGEST_SIZE = 32
 
-# Smaller files are read at once: mapping a file costs more than reading it below this size.
-_MAP_FROM = 1 << 20
+# Files of at least this size are hashed by several threads, a buffer at a time. Not mapped: what is mapped counts as our
+# memory, and a file that is cut off meanwhile would kill the process.
+_LARGE = 1 << 20
+_BUFFER = 4 << 20
 
 Hasher = blake3
 
@@ -52,12 +54,19 @@ def file_digest(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> t
 
 def descriptor_digest(fd: int) -> tuple[str, int]:
     """Return (digest, size in bytes) of what the open file *fd* holds from its start."""
-    size = os.fstat(fd).st_size
-    if size >= _MAP_FROM:
-        hasher = blake3(max_threads=blake3.AUTO)
-        hasher.update_mmap(f"/proc/self/fd/{fd}")
-        return hasher.hexdigest(), size
+    if os.fstat(fd).st_size >= _LARGE:
+        return _large_digest(fd)
     data = b""
-    while chunk := os.pread(fd, _MAP_FROM, len(data)):
+    while chunk := os.pread(fd, _LARGE, len(data)):
         data += chunk
     return blake3(data).hexdigest(), len(data)
+
+
+def _large_digest(fd: int) -> tuple[str, int]:
+    hasher = blake3(max_threads=blake3.AUTO)
+    buffer = bytearray(_BUFFER)
+    size = 0
+    while count := os.preadv(fd, [buffer], size):
+        hasher.update(memoryview(buffer)[:count])
+        size += count
+    return hasher.hexdigest(), size
