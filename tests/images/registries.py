@@ -116,7 +116,7 @@ class TokenServer(ThreadingHTTPServer):
         command = (
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout key.pem -out cert.pem"
         )
-        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
+        subprocess.run(tuple(command.split()), cwd=directory, check=True, capture_output=True)
         self.certificate = "".join((directory / "cert.pem").read_text().splitlines()[1:-1])
 
     def setting(self) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""Images by a container engine: for models whose image needs commands to be run in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cogbuild_adapter import AdapterError
+from cogbuild_adapter.images import Reference, fetch, scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from model import Model
+
+_PACKAGES = {
+    "docker": "docker.io",
+    "podman": "podman",
+    "cog": "cog's command line, which brings docker along",
+}
+
+
+def check(engine: str) -> None:
+    """Say what is missing before work begins."""
+    if engine == "none":
+        return
+    if engine not in _PACKAGES:
+        raise AdapterError(
+            f"the parameter engine is {engine!r}, but it has to be none, docker, podman or cog"
+        )
+    for tool in {"cog": ("cog", "docker")}.get(engine, (engine,)):
+        if shutil.which(tool) is None:
+            raise AdapterError(
+                f"{tool} was not found: install {_PACKAGES[engine]}, or set the parameter engine to none"
+            )
+    service = "docker" if engine == "cog" else engine
+    done = subprocess.run([service, "info"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise AdapterError(f"{service} is installed and cannot be used: {why}")
+
+
+def cog_build(target: Reference) -> str:
+    """Let Cog's own command line build and push the model in the working directory."""
+    _run(["cog", "build", "--tag", str(target)])
+    return _pushed("docker", target)
+
+
+def build(
+    engine: str,
+    target: Reference,
+    base: Reference,
+    wanted: Model,
+    contents: Mapping[str, Path | str | bytes],
+    schema: str,
+    settings: Mapping[str, Any],
+) -> str:
+    """Build from a generated Dockerfile, and push."""
+    context = scratch()
+    _written(context, contents)
+    shutil.copytree(
+        Path(), context / "src", symlinks=True, ignore=shutil.ignore_patterns("__pycache__", ".git")
+    )
+    (context / "src" / ".cog").mkdir(exist_ok=True)
+    (context / "src" / ".cog" / "openapi_schema.json").write_text(schema)
+    for path in sorted(context.rglob("*")):
+        os.utime(path, (0, 0), follow_symlinks=False)
+    file = scratch() / "Dockerfile"
+    file.write_text(dockerfile(base, wanted, settings))
+    print(file.read_text())
+    command = [engine, "build", "--tag", str(target), "--file", str(file)]
+    if engine == "podman":  # docker gives layers the time at which it made them
+        command += ["--timestamp", "0", "--format", "oci"]
+    _run([*command, str(context)])
+    return _pushed(engine, target)
+
+
+def dockerfile(base: Reference, wanted: Model, settings: Mapping[str, Any]) -> str:
+    """Return the Dockerfile: system packages, the model's packages, its commands, its files."""
+    lines = [f"FROM {base}"]
+    if wanted.system_packages:
+        names = " ".join(shlex.quote(name) for name in wanted.system_packages)
+        lines.append(
+            f"RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "
+            f"{names} && rm -rf /var/lib/apt/lists/*"
+        )
+    lines += [f"ENV {name}={_quoted(value)}" for name, value in settings["env"].items()]
+    lines += ["COPY opt /opt", *(f"RUN {command}" for command in wanted.commands)]
+    lines += [f"LABEL {name}={_quoted(value)}" for name, value in settings["labels"].items()]
+    lines += [f"EXPOSE {port}" for port in settings["ports"]]
+    lines += [f"WORKDIR {settings['workdir']}", "COPY src /src", f"CMD {json.dumps(settings['cmd'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    """Return *value* as Dockerfiles quote: variables are not filled in, and a line ends only where it does."""
+    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("\n", "\\n")
+    return f'"{text}"'
+
+
+def _written(context: Path, contents: Mapping[str, Path | str | bytes]) -> None:
+    for target, source in contents.items():
+        at = context / target.strip("/")
+        at.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(source, Path):
+            shutil.copytree(source, at, symlinks=True)
+        else:
+            at.write_bytes(source.encode() if isinstance(source, str) else source)
+            at.chmod(0o755)
+
+
+def _pushed(engine: str, target: Reference) -> str:
+    """Push, and return the image's name by the digest that the registry gave it."""
+    plain = ["--tls-verify=false"] if engine == "podman" and _is_loopback(target.host) else []
+    _run([engine, "push", *plain, str(target)])
+    return str(target.by_digest(fetch(target).digest))
+
+
+def _is_loopback(host: str) -> bool:
+    return re.match(r"(localhost|127\.)", host) is not None
+
+
+def _run(command: Sequence[str]) -> None:
+    print("+", shlex.join(command))
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise AdapterError(f"{command[0]} {command[1]} ended with exit code {done.returncode}; see the log")

@@ -1,0 +1,157 @@
+#!/usr/bin/env python3
+"""Check the pushed image: all of it is in the registry, it says what Cog's images say, and served it predicts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cogbuild_adapter import AdapterError, run
+from cogbuild_adapter.images import fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LABELS = ("run.cog.version", "run.cog.config", "run.cog.openapi_schema", "run.cog.pip_freeze")
+#: Numbers may differ by this part: another C library, another processor.
+_RELATIVE = 1e-3
+_PATIENCE = 300  # seconds for setup()
+
+
+def main() -> None:
+    name = os.environ["COG_ARTIFACT_URI"]
+    image = fetch(name)
+    if missing := image.missing():
+        raise AdapterError(f"the registry lacks {len(missing)} parts of {name}")
+    if absent := [label for label in _LABELS if label not in image.labels]:
+        raise AdapterError(f"{name} has no label {', '.join(absent)}")
+    json.loads(image.labels["run.cog.openapi_schema"])
+    engine = _engine()
+    if engine is None:
+        print("neither podman nor docker can be used here: the image was looked at and not run")
+        return
+    given = json.loads(Path(os.environ["COG_EXAMPLES_FILE"]).read_text(encoding="utf-8"))
+    with _served(engine, name) as url:
+        compared = sum(_predicts(url, number, example) for number, example in enumerate(given, 1))
+    print(f"served by {engine}: {len(given)} examples, {compared} outputs as they should be")
+
+
+def _engine() -> str | None:
+    for engine in ("podman", "docker"):
+        if (
+            shutil.which(engine)
+            and subprocess.run([engine, "info"], capture_output=True, check=False).returncode == 0
+        ):
+            return engine
+    return None
+
+
+@contextlib.contextmanager
+def _served(engine: str, name: str) -> Iterator[str]:
+    """Run the image until the model is set up; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    # With a network of its own the port is published; with the host's network PORT alone decides.
+    options = ["--detach", "--env", f"PORT={port}", "--publish", f"127.0.0.1:{port}:{port}"]
+    started = subprocess.run([engine, "run", *options, name], capture_output=True, text=True, check=False)
+    if started.returncode:
+        raise AdapterError(f"{engine} cannot run {name}: {started.stderr.strip().splitlines()[-1]}")
+    container = started.stdout.strip().splitlines()[-1]
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(engine, container, url)
+        yield url
+    finally:
+        logs = subprocess.run([engine, "logs", container], capture_output=True, text=True, check=False)
+        print(logs.stdout + logs.stderr)
+        subprocess.run([engine, "rm", "--force", container], capture_output=True, check=False)
+
+
+def _wait(engine: str, container: str, url: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while (status := _status(url)) != "READY":
+        if status in ("SETUP_FAILED", "DEFUNCT"):
+            raise AdapterError(f"in the image the model's setup() fails: the server says {status}")
+        if time.monotonic() > deadline:
+            raise AdapterError(
+                f"in the image the model is not set up after {_PATIENCE} s: the server says {status}"
+            )
+        question = [engine, "inspect", "--format", "{{.State.Running}}", container]
+        if (
+            status is None
+            and "true" not in subprocess.run(question, capture_output=True, text=True, check=False).stdout
+        ):
+            raise AdapterError("the image's server ended before it answered")
+        time.sleep(0.2)
+
+
+def _status(url: str) -> str | None:
+    try:
+        found: str = _answer(f"{url}/health-check")["status"]
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _predicts(url: str, number: int, example: dict[str, Any]) -> bool:
+    """Predict one example; whether there was an output to compare with."""
+    try:
+        answer = _answer(f"{url}/predictions", {"input": _sendable(example["input"])})
+    except urllib.error.HTTPError as error:
+        raise AdapterError(
+            f"example {number}: the server answers {error.code}: {error.read(300)!r}"
+        ) from None
+    if answer.get("status") != "succeeded":
+        raise AdapterError(
+            f"example {number}: the prediction ends as {answer.get('status')}: {answer.get('error')}"
+        )
+    if example.get("output") is None:
+        return False
+    if not _same(answer["output"], example["output"]):
+        raise AdapterError(f"example {number}: the output is {answer['output']}, not {example['output']}")
+    return True
+
+
+def _sendable(values: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs with files of the model, written ``@file``, as they are called in the image."""
+    return {
+        name: f"file:///src/{value[1:]}" if isinstance(value, str) and value[:1] == "@" and Path(value[1:]).is_file() else value
+        for name, value in values.items()
+    }  # fmt: skip
+
+
+def _same(got: Any, wanted: Any) -> bool:
+    if isinstance(wanted, dict):
+        return (
+            isinstance(got, dict)
+            and set(got) == set(wanted)
+            and all(_same(got[key], wanted[key]) for key in wanted)
+        )
+    if isinstance(wanted, list):
+        return isinstance(got, list) and len(got) == len(wanted) and all(map(_same, got, wanted))
+    if isinstance(wanted, float) and isinstance(got, (int, float)):
+        return math.isclose(got, wanted, rel_tol=_RELATIVE, abs_tol=1e-5)
+    return bool(got == wanted)
+
+
+def _answer(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,119 @@
+"""A container engine and a base image for tests, on a machine where no Docker daemon runs.
+
+podman with runc works as root in Debian 12 with the settings below; its store and state are a test's own. The base
+image is Debian with Python, made by debootstrap once and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cogbuild-tests")
+_SUITE = "bookworm"
+_PACKAGES = "python3,ca-certificates"
+#: Not in the image: what only the machine that runs it gives, and what nobody reads there.
+_LEFT_OUT = ("__pycache__", "dev", "proc", "sys", "doc", "locale", "man", "archives", "lists")
+
+_CONTAINERS = """\
+[containers]
+netns = "host"
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+cgroup_manager = "cgroupfs"
+runtime = "runc"
+events_logger = "file"
+"""
+_STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
+_REGISTRIES = '[[registry]]\nlocation = "{host}"\ninsecure = true\n'
+
+
+def _absent(tool: str, package: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(
+        shutil.which(tool) is None, reason=f"{tool} is not installed (Debian: {package})"
+    )
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap and this podman need root")
+needs_podman = _absent("podman", "podman")
+needs_runc = _absent("runc", "runc")
+needs_debootstrap = pytest.mark.skipif(
+    shutil.which("debootstrap") is None and not (CACHE / f"{_SUITE}.json").exists(),
+    reason="debootstrap is not installed (Debian: debootstrap)",
+)
+
+
+class Podman:
+    """podman with a store of its own below *place*, which takes images from the registry *host*."""
+
+    def __init__(self, place: Path, host: str) -> None:
+        self.place = place
+        place.mkdir(parents=True)
+        files = {
+            "CONTAINERS_CONF": ("containers.conf", _CONTAINERS),
+            "CONTAINERS_STORAGE_CONF": ("storage.conf", _STORAGE.format(place=place)),
+            "CONTAINERS_REGISTRIES_CONF": ("registries.conf", _REGISTRIES.format(host=host)),
+        }
+        self.env: dict[str, str] = {}
+        for variable, (name, text) in files.items():
+            (place / name).write_text(text)
+            self.env[variable] = str(place / name)
+
+    def run(self, *command: str) -> str:
+        """Return what ``podman COMMAND`` prints."""
+        done = subprocess.run(
+            ["podman", *command], env={**os.environ, **self.env}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def clean(self) -> None:
+        """Remove its containers and images: every layer is a full copy."""
+        self.run("rm", "--all", "--force")
+        self.run("rmi", "--all", "--force")
+        shutil.rmtree(self.place)
+
+
+def push_base(images: Any, host: str, *, env: Mapping[str, str] = {}) -> str:
+    """Push Debian with Python, and return its name by digest."""
+    layer = _debian(images)
+    settings = {"PATH": "/usr/local/bin:/usr/bin:/bin", **env}
+    pushed: str = images.derive(images.empty(), [layer], env=settings).push(
+        f"{host}/python:3.11-slim"
+    )
+    return pushed
+
+
+def _debian(images: Any) -> Any:
+    """Return Debian as a layer, from the cache or made by debootstrap."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    described, packed = CACHE / f"{_SUITE}.json", CACHE / f"{_SUITE}.tar.gz"
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not described.exists():
+            root = CACHE / "root"
+            shutil.rmtree(root, ignore_errors=True)
+            command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", _SUITE, str(root)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+            made = images.layer({"/": root}, comment="Debian", skip=_LEFT_OUT)
+            shutil.move(made.file, packed)
+            facts = {
+                "digest": made.digest,
+                "diff_id": made.diff_id,
+                "size": made.size,
+                "comment": made.comment,
+            }
+            described.write_text(json.dumps(facts))
+            shutil.rmtree(root)
+    return images.Layer(file=packed, **json.loads(described.read_text()))
