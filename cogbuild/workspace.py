@@ -62,7 +62,7 @@ class Workspaces:
         self._protection = protection
         self._guard = threading.Lock()
         self._count = 0
-        self._spare = threading.local()
+        self._spare: list[Path] = []
         #: Private to this process; swept when it is gone.
         self.directory, self._lock = _locked_directory(parent)
 
@@ -98,11 +98,11 @@ class Workspaces:
             disk.mkdir()
             view = View(root, (model,), tuple(masked), disk=disk)
             return Workspace(root, view, lambda: remove_tree(directory))
-        # Each thread has its own again, which suits the pool: a worker that finds a view where it had the last one
-        # need not unmount that first.
-        root = self._spare.__dict__.pop("root", None) or self._fresh()
+        with self._guard:
+            spare = self._spare.pop() if self._spare else None
+        root = spare or self._fresh()
         view = View(root, (model,), tuple(masked), memory_limit=memory_limit, sealed=sealed)
-        return Workspace(root, view, lambda: setattr(self._spare, "root", root))
+        return Workspace(root, view, lambda: self._spare.append(root))
 
     def _fresh(self) -> Path:
         with self._guard:

@@ -59,7 +59,7 @@ def artifacts_of(
     if printed is None and not listed:
         raise ArtifactLineAbsent(**facts, wrote=_wrote(places.output))
     if printed is not None:
-        if ended.stdout_names_file and not os.path.lexists(places.output / (_path(printed) or "")):
+        if ended.stdout_names_file and not os.path.lexists(os.path.join(places.output, _path(printed) or "")):
             raise ArtifactInWorkspace(**facts, printed=printed)
         return (_artifact("", printed, None, places, store, facts),)
     return tuple(
@@ -136,17 +136,17 @@ def _artifact(  # noqa: PLR0917 - what is named, and where
 ) -> Artifact:
     path = _path(text) if text.isprintable() else None
     if path is not None:
-        inside = Path(os.path.normpath(places.output / path))
-        if inside != places.output and inside.is_relative_to(places.output):
+        output = os.fspath(places.output)
+        inside = os.path.normpath(os.path.join(output, path))
+        if inside.startswith(output + "/"):
             if os.path.lexists(inside):
-                return _published(
-                    name, media_type, _named_by(inside, places, text, facts), inside.name, store
-                )
+                source = _named_by(inside, places, text, facts)
+                return _published(name, media_type, source, os.path.basename(inside), store)
             if os.path.isabs(path):
                 raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output))
         if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.transient):
             raise ArtifactInWorkspace(**facts, printed=text)
-        if inside == places.output:
+        if inside == output:
             raise ArtifactLineUnreadable(
                 **facts, printed=text, reason="it is the output directory itself: name what is in it"
             )
@@ -176,7 +176,7 @@ def _path(text: str) -> str | None:
     return unquote(parts.path) if parts.netloc in ("", "localhost") and parts.path else None
 
 
-def _named_by(inside: Path, places: Places, text: str, facts: Mapping[str, object]) -> Path:
+def _named_by(inside: str, places: Places, text: str, facts: Mapping[str, object]) -> Path:
     """Return the file or directory that *inside* is or leads to, which has to lie in the output directory."""
     source = Path(os.path.realpath(inside))
     try:

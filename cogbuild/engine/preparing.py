@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "Preparer"]
 
 _ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
+_TREES = 8  # kept in mind
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Preparer:
         self.project = project
         self._tell = tell
         self._inherited: dict[str, dict[str, str]] = {}
+        self._trees: dict[str, Tree] = {}
 
     # -- environments ---------------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class Preparer:
     def model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
         """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
         entry, inputs = judged.entry, judged.adapter.spec.inputs
-        whole = library.tree_of(self.project, entry.tree)
+        whole = self._tree(entry.tree)
         tree = selected(whole, inputs)
         if not entry.sealed:
             live = library.directory_of(self.project, entry, whole)
@@ -131,6 +133,16 @@ class Preparer:
             store.unseal(tree.model_id)
             directory = store.sealed(tree)
         return tree, directory, ()
+
+    def _tree(self, digest: str) -> Tree:
+        """Return a tree; pairs of one model follow each other."""
+        known = self._trees.get(digest)
+        if known is None:
+            known = library.tree_of(self.project, digest)
+            if len(self._trees) >= _TREES:
+                self._trees.clear()
+            self._trees[digest] = known
+        return known
 
     # -- variables ------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from cogbuild.process.wire import Channel, Order, ViewOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from cogbuild.process.values import Sink
 
@@ -44,6 +45,7 @@ class Worker:
         self._lock = threading.Lock()
         self._busy = False
         self._group = ""
+        self.last_root: Path | None = None  # where its last command had its view
         # A session of its own: Ctrl-C on the terminal is for us alone. And an exec of a small program rather than a
         # fork of this one, with its threads and open databases.
         with theirs:

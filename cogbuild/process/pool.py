@@ -40,8 +40,6 @@ class Pool:
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._cancelled = False
-        # A thread gets the worker that it had: what that worker has mounted is likely to suit.
-        self._last = threading.local()
 
     @property
     def protection(self) -> Protection:
@@ -89,18 +87,19 @@ class Pool:
                 self._give_back(worker, usable=usable)
 
     def _taken(self, level: Level, command: Command) -> Worker:
-        last: Worker | None = getattr(self._last, "worker", None)
+        root = command.view.root if command.view else None
         with self._lock:
-            worker = None
-            if last in self._idle:
-                self._idle.remove(last)
-                worker = last
-            elif self._idle:
-                worker = self._idle.pop()
-        worker = worker or _started(level, command)
-        self._last.worker = worker
-        with self._lock:
-            self._busy.add(worker)
+            # The one that had its last view at the same place need not unmount that first.
+            known = next((item for item in self._idle if item.last_root == root), None)
+            worker = known or (self._idle[-1] if self._idle else None)
+            if worker is not None:
+                self._idle.remove(worker)
+                self._busy.add(worker)
+        if worker is None:
+            worker = _started(level, command)
+            with self._lock:
+                self._busy.add(worker)
+        worker.last_root = root
         return worker
 
     def _give_back(self, worker: Worker, *, usable: bool) -> None:
