@@ -213,7 +213,8 @@ def show(rows: list[Row], asked: argparse.Namespace) -> None:
         words = f"{row.ours} against {row.peer}: {row.ratio}" if row.peer else row.ours
         held = "holds" if row.holds else "MISSED"
         memory = f", {row.memory}" if row.memory else ""
-        print(f"{row.work}: {words} (bar {row.bar}){memory}: {held}", flush=True)
+        verdict = f" (bar {row.bar}): {held}" if row.bar else ""
+        print(f"{row.work}: {words}{memory}{verdict}", flush=True)
     if asked.json is not None:
         kept = json.loads(asked.json.read_text()) if asked.json.exists() else []
         asked.json.write_text(json.dumps(kept + [asdict(row) for row in rows]))

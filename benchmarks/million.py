@@ -45,7 +45,7 @@ def sizes(data: Path, pairs: int) -> list[Row]:
             shown((whole - books) / pairs),
             "",
             "",
-            "no bar",
+            "",
             "",
             holds=True,
         ),

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 from _bench import COGBUILD, Row, Took, against, in_turn, options, place, run, show
 from make_store import make, write_model
 
-from cogbuild.database import feed, models
+from cogbuild.database import feed, models, pairs
 from cogbuild.project import Project
 
 if TYPE_CHECKING:
+    import sqlite3
     from pathlib import Path
 
 ADAPTERS, FILES = 10, 5
@@ -50,18 +52,26 @@ def planned(root: Path, bar: int) -> Took:
 def add_one(root: Path) -> None:
     """Add a model that is not there yet."""
     upload = root / "new-model"
-    write_model(upload, 10**9, FILES)
+    write_model(upload, time.time_ns(), FILES)
     run(*COGBUILD, "models", "add", str(upload), "--repo", "user/new-model", cwd=root)
     shutil.rmtree(upload)
 
 
 def fail_one(root: Path) -> None:
-    """Say of one recorded pair that its last attempt failed, as a run does."""
+    """Leave one pair as if its first attempt had failed: no outcome, no record, on the list."""
     with Project(root / ".cogbuild", environ={}) as project:
         eid = models.entries(project.con, limit=2)[1].eid
         aid = feed.adapter_id(project.con, "target-3")
         assert aid is not None
-        project.database.write(lambda con: feed.add_pending(con, aid, [eid], "failed: exit 1"))
+        outcome = pairs.outcome(project.con, eid, aid)
+        assert outcome is not None
+
+        def fail(con: sqlite3.Connection) -> None:
+            pairs.drop_outcome(con, eid, aid)
+            feed.add_pending(con, aid, [eid], "failed: exit 1")
+
+        project.database.write(fail)
+        project.cache.remove(outcome.key)
 
 
 def undone(root: Path) -> None:
@@ -75,7 +85,7 @@ def measured(small: Path, large: Path, runs: int) -> list[Row]:
     ids = {root: newest(root) for root in (small, large)}
     asked = {
         "`adapt --model ID`, nothing to do": lambda root: ("adapt", "--model", ids[root]),
-        "`explain`": lambda root: ("explain", "--model", ids[root], "--adapter", "target-3"),
+        "`explain`": lambda root: ("explain", ids[root], "target-3"),
         "`models show`": lambda root: ("models", "show", ids[root]),
     }
     for work, words in asked.items():

@@ -33,6 +33,13 @@ CREATE INDEX entries_special ON entries(eid) WHERE live AND (cpu_image IS NOT NU
 CREATE INDEX entries_of_model ON entries(mid);
 CREATE INDEX entries_of_repo ON entries(rid, added);
 CREATE INDEX entries_newest ON entries(added, eid) WHERE live;
+INSERT INTO meta VALUES ('live', 0);
+CREATE TRIGGER entries_added AFTER INSERT ON entries BEGIN
+    UPDATE meta SET value = value + NEW.live WHERE name = 'live'; END;
+CREATE TRIGGER entries_changed AFTER UPDATE OF live ON entries BEGIN
+    UPDATE meta SET value = value + NEW.live - OLD.live WHERE name = 'live'; END;
+CREATE TRIGGER entries_dropped AFTER DELETE ON entries BEGIN
+    UPDATE meta SET value = value - OLD.live WHERE name = 'live'; END;
 CREATE TABLE links(
     path TEXT PRIMARY KEY, repo TEXT NOT NULL, eid INTEGER REFERENCES entries, declared INTEGER NOT NULL, memo BLOB)
     WITHOUT ROWID;
