@@ -14,13 +14,13 @@ from blake3 import blake3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DIGEST_SIZE", "Hasher", "file_digest", "hexdigest", "tagged"]
+__all__ = ["DIGEST_SIZE", "LARGE", "Hasher", "descriptor_digest", "file_digest", "hexdigest", "tagged"]
 
 DIGEST_SIZE = 32
 
-# Files of at least this size are hashed by several threads, a buffer at a time. Not mapped: what is mapped counts as our
-# memory, and a file that is cut off meanwhile would kill the process.
-_LARGE = 1 << 20
+#: Files of at least this size are hashed by several threads, a buffer at a time. Not mapped: what is mapped counts as our
+#: memory, and a file that is cut off meanwhile would kill the process.
+LARGE = 1 << 20
 _BUFFER = 4 << 20
 
 Hasher = blake3
@@ -54,10 +54,10 @@ def file_digest(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> t
 
 def descriptor_digest(fd: int) -> tuple[str, int]:
     """Return (digest, size in bytes) of what the open file *fd* holds from its start."""
-    if os.fstat(fd).st_size >= _LARGE:
+    if os.fstat(fd).st_size >= LARGE:
         return _large_digest(fd)
     data = b""
-    while chunk := os.pread(fd, _LARGE, len(data)):
+    while chunk := os.pread(fd, LARGE, len(data)):
         data += chunk
     return blake3(data).hexdigest(), len(data)
 

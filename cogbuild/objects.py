@@ -14,7 +14,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from cogbuild.digest import file_digest
+from cogbuild.digest import LARGE, descriptor_digest, file_digest
 from cogbuild.errors.models import FileChangedWhileRead
 from cogbuild.errors.state import DiskTrouble, ObjectMissing, ReadOnlyData
 from cogbuild.fingerprint.trees import read_tree
@@ -108,9 +108,8 @@ class Objects:
         final.parent.mkdir(parents=True, exist_ok=True)
         half = final.with_name(f".tmp-{os.urandom(8).hex()}")
         try:
-            copy_durably(source, half, mode=0o555 if entry.kind == "x" else 0o444)
             # What was copied is hashed, not the source: the source may change between the two.
-            digest, _ = file_digest(half)
+            digest = copy_hashed(source, half, mode=0o555 if entry.kind == "x" else 0o444)
             if digest != entry.value:
                 raise FileChangedWhileRead(file=entry.path, directory=None)
             os.replace(half, final)
@@ -300,17 +299,43 @@ def _wrong(at: str | Path, entry: Entry, *, deep: bool) -> str | None:
 
 def copy_durably(source: Path, target: Path, *, mode: int) -> None:
     """Copy a regular file to the new file *target* and fsync it; the kernel shares blocks where it can."""
+    with _copied(source, target, mode) as fd:
+        os.fsync(fd)
+
+
+def copy_hashed(source: Path, target: Path, *, mode: int) -> str:
+    """Copy as :func:`copy_durably` does and return the digest of what was written."""
+    with _copied(source, target, mode) as fd:
+        return _synced_digest(fd)
+
+
+@contextlib.contextmanager
+def _copied(source: Path, target: Path, mode: int) -> Iterator[int]:
     reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        writer = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _copy_bytes(reader, writer)
             os.fchmod(writer, mode)
-            os.fsync(writer)
+            yield writer
         finally:
             os.close(writer)
     finally:
         os.close(reader)
+
+
+def _synced_digest(fd: int) -> str:
+    """Fsync a file and return its digest; a large one is hashed while the disk takes it."""
+    if os.fstat(fd).st_size < LARGE:
+        os.fsync(fd)
+        return descriptor_digest(fd)[0]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as beside:
+        synced = beside.submit(os.fsync, fd)
+        digest = descriptor_digest(fd)[0]
+        synced.result()
+    return digest
 
 
 def _copy_bytes(reader: int, writer: int) -> None:
