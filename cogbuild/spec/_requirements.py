@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from cogbuild.errors.declarations import BadRequirement, RequirementsMissing, TooComplex
 
 if TYPE_CHECKING:
@@ -49,6 +47,8 @@ def is_requirement(text: str) -> bool:
     """Whether pip would take *text* as something to install."""
     if _DIRECT.match(text):
         return True
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         Requirement(text)
     except InvalidRequirement:
