@@ -58,9 +58,8 @@ def main() -> str:
         "workdir": "/src",
     }
     if engine != "none":
-        return engines.build(
-            engine, target, name.by_digest(base.digest), wanted, contents, described, settings
-        )
+        recipe = engines.Recipe(name.by_digest(base.digest), wanted, contents, described, settings)
+        return engines.build(engine, target, recipe)
     layers = [
         layer(contents, comment="the model's packages", into=place),
         sources,

@@ -42,6 +42,7 @@ def main() -> None:
         return
     given = json.loads(Path(os.environ["COG_EXAMPLES_FILE"]).read_text(encoding="utf-8"))
     with _served(engine, name) as url:
+        _checks_input(url, json.loads(image.labels["run.cog.openapi_schema"]))
         compared = sum(_predicts(url, number, example) for number, example in enumerate(given, 1))
     print(f"served by {engine}: {len(given)} examples, {compared} outputs as they should be")
 
@@ -102,6 +103,21 @@ def _status(url: str) -> str | None:
     except (OSError, ValueError):
         return None
     return found
+
+
+def _checks_input(url: str, schema: dict[str, Any]) -> None:
+    """Where an input has to be given, the server refuses a request without it; it does so only with a schema."""
+    if not schema["components"]["schemas"]["Input"].get("required"):
+        return
+    try:
+        answer = _answer(f"{url}/predictions", {"input": {}})
+    except urllib.error.HTTPError as error:
+        if error.code == 422:
+            return
+        raise AdapterError(f"to no input the server answers {error.code}, not 422") from None
+    raise AdapterError(
+        f"the server takes no input where one has to be given, and says {answer.get('status')}"
+    )
 
 
 def _predicts(url: str, number: int, example: dict[str, Any]) -> bool:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_runs import EXAMPLES, KIT, adapter_spec, environment_of, run_script
+from adapter_runs import ADAPTERS, EXAMPLES, KIT, adapter_spec, environment_of, run_script, write_model
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "images"), str(KIT)]
 engine: Any = importlib.import_module("engine")
 registries: Any = importlib.import_module("registries")
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from adapter_runs import Ran
 
@@ -31,7 +33,47 @@ pytestmark = [
     engine.needs_debootstrap,
     engine.needs_root,
 ]
+_NONE: Mapping[str, str] = MappingProxyType({})
 MODELS = ["text-language", "digits-sklearn"]
+PREDICT = """
+from cog import BasePredictor, Input
+
+class Predictor(BasePredictor):
+    def predict(self, text: str) -> str:
+        return open("/etc/made").read() + text
+"""
+
+
+class Site:
+    """What a site has: a registry and an engine; and the kit's own view of images."""
+
+    def __init__(self, host: str, podman: Any, images: Any, cache: str) -> None:
+        self.host, self.podman, self.images, self.cache = host, podman, images, cache
+
+    def run(
+        self,
+        model: Path,
+        scratch: Path,
+        *,
+        script: str | None = None,
+        params: Mapping[str, str] = _NONE,
+        **more: str,
+    ) -> Ran:
+        """Run the adapter, or its test, on *model*."""
+        env_dir = environment_of("docker-cpu", model)
+        env = {
+            "COG_DOCKER_REGISTRY": self.host,
+            "COG_HAS_DOCKER_REGISTRY": "true",
+            "COG_REPO_USER": "Ada",
+            "COG_REPO_NAME": model.name,
+            "UV_CACHE_DIR": self.cache,
+            "PATH": f"{env_dir}/bin:{os.environ['PATH']}",
+            **{name: os.environ[name] for name in adapter_spec("docker-cpu").env_pass if name in os.environ},
+            **self.podman.env,
+        }
+        return run_script(
+            "docker-cpu", model, scratch, script=script, env_dir=env_dir, params=params, more={**env, **more}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +82,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     place = tmp_path_factory.mktemp("site")
     pytest.importorskip("oras", reason="the package oras is not installed")
     images = importlib.import_module("cogbuild_adapter.images")
-    with registries.serving(place / "registry") as registry:
-        os.environ["COG_OUTPUT_DIR"] = str(place)
+    cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    with registries.serving(place / "registry") as registry, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COG_OUTPUT_DIR", str(place))
         engine.push_base(images, registry.host)
-        del os.environ["COG_OUTPUT_DIR"]
         podman = engine.Podman(place / "podman", registry.host)
-        yield Site(registry.host, podman, images)
+        yield Site(registry.host, podman, images, cache)
         podman.clean()
-
-
-class Site:
-    """What a site has: a registry and an engine; and the kit's own view of images."""
-
-    def __init__(self, host: str, podman: Any, images: Any) -> None:
-        self.host, self.podman, self.images = host, podman, images
-
-    def run(self, model: Path, scratch: Path, *, script: str | None = None, **more: str) -> Ran:
-        """Run the adapter, or its test, on *model*."""
-        env = {
-            "COG_DOCKER_REGISTRY": self.host,
-            "COG_HAS_DOCKER_REGISTRY": "true",
-            "COG_REPO_USER": "Ada",
-            "COG_REPO_NAME": model.name,
-            "PATH": f"{environment_of('docker-cpu', model)}/bin:{os.environ['PATH']}",
-            **{name: os.environ[name] for name in adapter_spec("docker-cpu").env_pass if name in os.environ},
-            **self.podman.env,
-        }
-        env_dir = environment_of("docker-cpu", model)
-        return run_script("docker-cpu", model, scratch, script=script, env_dir=env_dir, more={**env, **more})
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -80,5 +101,137 @@ def test_the_image_serves_the_model(name: str, site: Site, tmp_path: Path) -> No
     assert reference.startswith(f"{site.host}/ada/{name}@sha256:")
     judged = site.run(EXAMPLES / name, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
     assert (judged.code, judged.stdout) == (0, ""), judged.log
-    assert "served by podman: " in judged.last_line
+    assert judged.last_line == "served by podman: 3 examples, 3 outputs as they should be"
     site.podman.run("rmi", "--force", reference)
+
+
+def test_nothing_in_the_image_names_the_machine_that_made_it(site: Site, tmp_path: Path) -> None:
+    """Scripts of packages find their Python by name, and are listed with the digests they then have."""
+    made = site.run(EXAMPLES / "digits-sklearn", tmp_path)
+    assert made.code == 0, made.log
+    image = site.images.fetch(made.stdout.strip())
+    packages = json.loads(image.manifest)["layers"][1]["digest"]
+    with io.BytesIO() as file:
+        site.images.Repository(image.source).download(packages, 0, file)
+        with tarfile.open(fileobj=file) as archive:
+            small = {
+                entry.name: archive.extractfile(entry).read()  # type: ignore[union-attr]  # it is a file
+                for entry in archive
+                if entry.isfile() and ("/bin/" in entry.name or entry.name.endswith("/RECORD"))
+            }
+    assert b"#!/usr/bin/env python\n" in next(
+        data for name, data in small.items() if name.endswith("bin/f2py")
+    )
+    place = str(environment_of("docker-cpu", EXAMPLES / "digits-sklearn")).encode()
+    assert [name for name, data in small.items() if place in data or str(tmp_path).encode() in data] == []
+
+
+def test_a_model_that_needs_commands_needs_an_engine(site: Site, tmp_path: Path) -> None:
+    """Without one it is not applicable, with the way out; podman builds it, twice the same."""
+    model = write_model(tmp_path / "model", PREDICT, '  - {input: {text: " it"}, output: "made\\n it"}\n')
+    with open(model / "cog.yaml", "a") as file:
+        file.write("build:\n  run: ['echo made >/etc/made']\nenvironment: ['A=a \"$b\"']\n")
+    without = site.run(model, tmp_path)
+    assert (without.code, without.stdout) == (100, "")
+    assert without.last_line == (
+        "the model wants commands run when its image is built, which needs a container engine: "
+        "set the parameter engine to docker or podman"
+    )
+    first, second = (site.run(model, tmp_path, params={"engine": "podman"}) for _ in range(2))
+    assert first.code == 0, first.log
+    assert first.stdout == second.stdout
+    reference = first.stdout.strip()
+    judged = site.run(model, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
+    assert judged.last_line == "served by podman: 1 examples, 1 outputs as they should be", judged.log
+    image = site.images.fetch(reference)
+    assert image.env["A"] == 'a "$b"'
+    assert "\ncog==0.23" in image.labels["run.cog.pip_freeze"]
+
+
+def test_what_is_missing_is_said_first(site: Site, tmp_path: Path) -> None:
+    """No registry, no engine, no such engine: one sentence each, before anything is fetched."""
+    model = EXAMPLES / "text-language"
+
+    def said(params: Mapping[str, str] = _NONE, **more: str) -> str:
+        ran = site.run(model, tmp_path, params=params, **more)
+        assert (ran.code, ran.stdout) == (1, "")
+        assert ran.log == ran.last_line + "\n"
+        return ran.last_line
+
+    assert said(COG_DOCKER_REGISTRY="") == (
+        "the site has no container registry: set docker_registry in cogbuild.yaml, "
+        "or COGBUILD_DOCKER_REGISTRY, to HOST or HOST/path"
+    )
+    assert said({"engine": "lxc"}) == (
+        "the parameter engine is 'lxc', but it has to be none, docker, podman or cog"
+    )
+    assert said({"engine": "podman"}, PATH=f"{environment_of('docker-cpu', model)}/bin") == (
+        "podman was not found: install podman, or set the parameter engine to none"
+    )
+    assert said({"base": "nothing:1"}) == f"the registry has no image {site.host}/nothing:1"
+
+
+def test_a_base_with_another_python_is_refused(site: Site, tmp_path: Path) -> None:
+    """Packages for one version do not work in another."""
+    base = site.images.derive(f"{site.host}/python:3.11-slim", env={"PYTHON_VERSION": "3.9.1"})
+    base.push(f"{site.host}/python:old")
+    ran = site.run(EXAMPLES / "text-language", tmp_path, params={"base": "python:old"})
+    assert ran.code == 1
+    assert ran.last_line == (
+        f"the base image {site.host}/python:old has Python 3.9.1, but the model's packages are for 3.11"
+    )
+
+
+def test_the_schema_says_what_the_predictor_takes(tmp_path: Path) -> None:
+    """Types, defaults, limits and choices, in the form that Cog's builder writes."""
+    model = write_model(
+        tmp_path / "model",
+        """
+from typing import Optional
+from cog import BasePredictor, Input, Path, ConcatenateIterator
+
+class Predictor(BasePredictor):
+    def predict(
+        self,
+        image: Path = Input(description="A picture"),
+        scale: float = Input(default=1.5, ge=0, le=10),
+        kind: str = Input(choices=["a", "b"], default="a"),
+        seed: Optional[int] = Input(default=None),
+        words: list[str] = Input(default=["x"]),
+        code: str = Input(min_length=2, max_length=3, regex="^[a-z]+$"),
+    ) -> ConcatenateIterator[str]:
+        yield "x"
+""",
+    )
+    env_dir = environment_of("docker-cpu", [])
+    text = "import json, schema; print('\\n' + json.dumps(schema.schema('predict.py:Predictor')['components']['schemas']))"
+    done = subprocess.run(
+        [f"{env_dir}/bin/python", "-B", "-c", text],
+        cwd=model,
+        env={"PYTHONPATH": f"{KIT}:{ADAPTERS / 'docker-cpu'}", "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    schemas = json.loads(done.stdout.splitlines()[-1])
+    assert schemas["Input"] == {
+        "title": "Input",
+        "type": "object",
+        "required": ["image", "code"],
+        "properties": {
+            "image": {"x-order": 0, "title": "Image", "type": "string", "format": "uri", "description": "A picture"},
+            "scale": {"x-order": 1, "title": "Scale", "type": "number", "default": 1.5, "minimum": 0, "maximum": 10},
+            "kind": {"x-order": 2, "allOf": [{"$ref": "#/components/schemas/kind"}], "default": "a"},
+            "seed": {"x-order": 3, "title": "Seed", "type": "integer", "nullable": True},
+            "words": {"x-order": 4, "title": "Words", "type": "array", "items": {"type": "string"}, "default": ["x"]},
+            "code": {"x-order": 5, "title": "Code", "type": "string", "minLength": 2, "maxLength": 3, "pattern": "^[a-z]+$"},
+        },
+    }  # fmt: skip
+    assert schemas["kind"]["enum"] == ["a", "b"]
+    assert schemas["Output"] == {
+        "title": "Output",
+        "type": "array",
+        "items": {"type": "string"},
+        "x-cog-array-type": "iterator",
+        "x-cog-array-display": "concatenate",
+    }

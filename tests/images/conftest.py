@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,15 +11,14 @@ import registries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-KIT = Path(__file__).parents[2] / "adapters" / "kit"
+    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
 def images() -> Any:
     """The kit's module, as an adapter imports it."""
     pytest.importorskip("oras", reason="the package oras is not installed")
-    sys.path.insert(0, str(KIT))
+    sys.path.insert(0, str(registries.KIT))
     return importlib.import_module("cogbuild_adapter.images")
 
 

@@ -34,7 +34,7 @@ cgroup_manager = "cgroupfs"
 runtime = "runc"
 events_logger = "file"
 """
-_STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
+_STORAGE = '[storage]\ndriver = "{driver}"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
 _REGISTRIES = '[[registry]]\nlocation = "{host}"\ninsecure = true\n'
 
 
@@ -59,26 +59,33 @@ class Podman:
     def __init__(self, place: Path, host: str) -> None:
         self.place = place
         place.mkdir(parents=True)
-        files = {
-            "CONTAINERS_CONF": ("containers.conf", _CONTAINERS),
-            "CONTAINERS_STORAGE_CONF": ("storage.conf", _STORAGE.format(place=place)),
-            "CONTAINERS_REGISTRIES_CONF": ("registries.conf", _REGISTRIES.format(host=host)),
+        self.env = {
+            "CONTAINERS_CONF": self._file("containers.conf", _CONTAINERS),
+            "CONTAINERS_STORAGE_CONF": self._file(
+                "storage.conf", _STORAGE.format(place=place, driver="overlay")
+            ),
+            "CONTAINERS_REGISTRIES_CONF": self._file("registries.conf", _REGISTRIES.format(host=host)),
         }
-        self.env: dict[str, str] = {}
-        for variable, (name, text) in files.items():
-            (place / name).write_text(text)
-            self.env[variable] = str(place / name)
+        if self._ended("info").returncode:  # the file system does not carry overlays; vfs copies every layer
+            shutil.rmtree(place / "graph", ignore_errors=True)
+            self._file("storage.conf", _STORAGE.format(place=place, driver="vfs"))
+
+    def _file(self, name: str, text: str) -> str:
+        (self.place / name).write_text(text)
+        return str(self.place / name)
+
+    def _ended(self, *command: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, **self.env}
+        return subprocess.run(["podman", *command], env=env, capture_output=True, text=True, check=False)
 
     def run(self, *command: str) -> str:
         """Return what ``podman COMMAND`` prints."""
-        done = subprocess.run(
-            ["podman", *command], env={**os.environ, **self.env}, capture_output=True, text=True, check=False
-        )
+        done = self._ended(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def clean(self) -> None:
-        """Remove its containers and images: every layer is a full copy."""
+        """Remove its containers and images."""
         self.run("rm", "--all", "--force")
         self.run("rmi", "--all", "--force")
         shutil.rmtree(self.place)
@@ -88,9 +95,7 @@ def push_base(images: Any, host: str, *, env: Mapping[str, str] = {}) -> str:
     """Push Debian with Python, and return its name by digest."""
     layer = _debian(images)
     settings = {"PATH": "/usr/local/bin:/usr/bin:/bin", **env}
-    pushed: str = images.derive(images.empty(), [layer], env=settings).push(
-        f"{host}/python:3.11-slim"
-    )
+    pushed: str = images.derive(images.empty(), [layer], env=settings).push(f"{host}/python:3.11-slim")
     return pushed
 
 

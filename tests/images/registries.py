@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
+KIT = Path(__file__).parents[2] / "adapters" / "kit"
 USER, PASSWORD = "ada", "lovelace"
 #: The password's bcrypt hash, the one kind that docker-registry reads.
 _HTPASSWD = f"{USER}:$2y$04$KBx2JftBQ8d3utVaX9LjbugOVYCY84aYnT/iv1yElX421wRaN1q4S\n"
@@ -116,7 +117,7 @@ class TokenServer(ThreadingHTTPServer):
         command = (
             "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -keyout key.pem -out cert.pem"
         )
-        subprocess.run(tuple(command.split()), cwd=directory, check=True, capture_output=True)
+        subprocess.run(command.split(), cwd=directory, check=True, capture_output=True)
         self.certificate = "".join((directory / "cert.pem").read_text().splitlines()[1:-1])
 
     def setting(self) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class TokenServer(ThreadingHTTPServer):
         claims = {"iss": "a test", "sub": "", "aud": service, "jti": str(now), "access": access, **times}
         header = {"typ": "JWT", "alg": "RS256", "x5c": [self.certificate]}
         text = b".".join(_base64(json.dumps(part).encode()) for part in (header, claims))
-        command = ["openssl", "dgst", "-sha256", "-sign", self.directory / "key.pem"]
+        command = ["openssl", "dgst", "-sha256", "-sign", str(self.directory / "key.pem")]
         signature = subprocess.run(command, input=text, capture_output=True, check=True).stdout
         return (text + b"." + _base64(signature)).decode()
 

@@ -12,6 +12,8 @@ import stat
 import tarfile
 import tempfile
 import zlib
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
 _BLOCK = 4 << 20
+_THREADS = min(os.cpu_count() or 1, 8)
 # Magic, deflate, no flags, no time, no extra flags, unknown system: the same header wherever it is written.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 _WHITEOUT = ".wh."
@@ -137,27 +140,30 @@ class _Counted(io.RawIOBase):
 class _Gzip(io.RawIOBase):
     """Compresses in blocks, each a gzip member of its own, and knows the digests of both sides.
 
-    A block that would not shrink by a tenth, as those of weights do not, is stored: that is ten times faster, and
-    what the blocks are depends on the bytes alone.
+    Several threads compress, and at most some blocks wait in memory. What the blocks are depends on the bytes alone.
     """
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw, self._held = raw, bytearray()
         self._inside, self._outside = hashlib.sha256(), hashlib.sha256()
+        self._pool = ThreadPoolExecutor(_THREADS)
+        self._waiting: deque[Future[bytes]] = deque()
         self.taken = self.size = 0
 
     def write(self, data: bytes) -> int:  # type: ignore[override]  # tarfile gives bytes and nothing else
         self.taken += len(data)
         self._held += data
         while len(self._held) >= _BLOCK:
-            self._member(bytes(self._held[:_BLOCK]))
+            self._begin(bytes(self._held[:_BLOCK]))
             del self._held[:_BLOCK]
         return len(data)
 
     def close(self) -> None:
         if not self.closed:
-            self._member(bytes(self._held))
-            self._held.clear()
+            self._begin(bytes(self._held))
+            while self._waiting:
+                self._end()
+            self._pool.shutdown()
         super().close()
 
     @property
@@ -168,20 +174,29 @@ class _Gzip(io.RawIOBase):
     def diff_id(self) -> str:
         return f"sha256:{self._inside.hexdigest()}"
 
-    def _member(self, block: bytes) -> None:
-        if not block:
-            return
-        self._inside.update(block)
-        packer = zlib.compressobj(_level(block), zlib.DEFLATED, -zlib.MAX_WBITS)
-        tail = zlib.crc32(block).to_bytes(4, "little") + (len(block) & 0xFFFFFFFF).to_bytes(4, "little")
-        for part in (_GZIP_HEADER, packer.compress(block), packer.flush(), tail):
-            self._raw.write(part)
-            self._outside.update(part)
-            self.size += len(part)
+    def _begin(self, block: bytes) -> None:
+        if block:
+            self._waiting.append(self._pool.submit(_member, block))
+            self._inside.update(block)
+        if len(self._waiting) > _THREADS:
+            self._end()
+
+    def _end(self) -> None:
+        data = self._waiting.popleft().result()
+        self._raw.write(data)
+        self._outside.update(data)
+        self.size += len(data)
+
+
+def _member(block: bytes) -> bytes:
+    """Return *block* as a gzip file; stored where it would not shrink by a tenth, as weights do not: ten times faster."""
+    packer = zlib.compressobj(_level(block), zlib.DEFLATED, -zlib.MAX_WBITS)
+    sums = zlib.crc32(block).to_bytes(4, "little") + (len(block) & 0xFFFFFFFF).to_bytes(4, "little")
+    return b"".join((_GZIP_HEADER, packer.compress(block), packer.flush(), sums))
 
 
 def _level(block: bytes) -> int:
-    """Return 6, or 0 (stored) where three samples of the block say that compressing does not pay."""
+    """Return 6, or 0 where three samples of the block say that compressing does not pay."""
     middle = len(block) // 2
     sample = block[: 1 << 14] + block[middle : middle + (1 << 14)] + block[-(1 << 14) :]
     return 6 if len(zlib.compress(sample, 1)) < 0.9 * len(sample) else 0

@@ -59,7 +59,7 @@ class Repository:
 
     def __init__(self, reference: Reference) -> None:
         self.host, self.name = reference.host, reference.repository
-        plain = _is_plain(self.host)
+        plain = is_plain(self.host)
         self.url = f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
         self._registry = oras.provider.Registry(hostname=self.host, insecure=plain)
         session = self._registry.session
@@ -312,7 +312,7 @@ def _received(answer: requests.Response, otherwise: int) -> int:
     return int(last) + 1 if last.isdigit() and last != "0" else otherwise
 
 
-def _is_plain(host: str) -> bool:
+def is_plain(host: str) -> bool:
     """Whether to talk HTTP: to this machine, and to hosts in ``REGISTRY_PLAIN_HTTP``."""
     told = os.environ.get("REGISTRY_PLAIN_HTTP", "").replace(",", " ").split()
     return host in told or _LOOPBACK.fullmatch(host) is not None
