@@ -23,7 +23,7 @@ from cogbuild.errors.models import (
 )
 from cogbuild.fingerprint.manifest import tree_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
-from cogbuild.objects import Finding, disk_errors
+from cogbuild.objects import TEMPORARY, Finding, disk_errors
 from cogbuild.spec import MODEL_FILE, WISHES_FILE, ModelSpec, Wishes, from_json, to_json
 from cogbuild.using import using
 
@@ -106,8 +106,8 @@ def add(
     with (
         disk_errors(project.data),
         # Not below work/: whatever there has no lock of a workspace is swept by the next run.
-        using(project.data),
-        tempfile.TemporaryDirectory(dir=project.data, prefix=".tmp-upload-") as temporary,
+        using(project.data, project.objects.tidy),
+        tempfile.TemporaryDirectory(dir=_ready(project.objects.root), prefix=TEMPORARY) as temporary,
     ):
         inside = Path(temporary) / "model"
         inside.mkdir()
@@ -115,6 +115,11 @@ def add(
         if not (inside / MODEL_FILE).is_file():
             raise NoModelFile(path=path, found=_only_directory(inside))
         return _store(project, inside, repo or repo_for(path), cpu_image, shown=path)
+
+
+def _ready(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def _only_directory(inside: Path) -> str | None:
@@ -130,7 +135,7 @@ def _store(
     tree = read_tree(directory).tree
     spec, wishes = declared(directory, tree, shown=shown)
     # Until the database speaks of them, only this keeps `gc` from taking the objects.
-    with using(project.data):
+    with using(project.data, project.objects.tidy):
         project.objects.add_tree(directory, tree)
         return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
 

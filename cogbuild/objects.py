@@ -3,7 +3,8 @@
 Layout below the data directory: ``objects/ab/cdef…`` holds file contents (``.x``: executable, because one inode has one
 mode), ``models/<id>/`` holds trees made of hard links into objects, ``artifacts/ab/cdef…/<name>`` what adapters
 published. Bytes are written to a temporary file, fsynced, renamed, and the directory is fsynced before any database
-row speaks of them.
+row speaks of them. Temporary names all lie at the top of ``objects`` and of ``artifacts``, where ``tidy`` finds what a
+killed process left.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from cogbuild.fingerprint.trees import Entry, Tree
 
-__all__ = ["Finding", "Objects", "Published", "disk_errors"]
+__all__ = ["TEMPORARY", "Finding", "Objects", "Published", "disk_errors", "half"]
+
+#: How the names of what is not whole yet begin.
+TEMPORARY = ".tmp-"
 
 
 class Published(NamedTuple):
@@ -56,6 +60,11 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
+def half(store: Path) -> Path:
+    """Return a new name at the top of *store* for something that is not whole yet."""
+    return store / f"{TEMPORARY}{os.urandom(8).hex()}"
+
+
 def sync_directory(path: Path) -> None:
     """Make the names in *path* durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -72,6 +81,19 @@ class Objects:
         self.root = data / "objects"
         self.models = data / "models"
         self.artifacts = artifacts or data / "artifacts"
+
+        self._own_artifacts = artifacts is None or artifacts.is_relative_to(data)
+
+    def tidy(self) -> None:
+        """Remove what processes that were killed left half done; for a time when nobody else is at work here.
+
+        An artifact store elsewhere is left alone: others may be at work there.
+        """
+        for store in (self.root, self.artifacts) if self._own_artifacts else (self.root,):
+            with contextlib.suppress(OSError):  # not made yet, or not to be written
+                for name in os.listdir(store):
+                    if name.startswith(TEMPORARY):
+                        _remove(store / name)
 
     # -- objects --------------------------------------------------------------------------------------------------
 
@@ -93,10 +115,13 @@ class Objects:
         Raises ``FileChangedWhileRead`` when a file's content is no longer what the tree says.
         """
         with disk_errors(self.root):
+            # Also where the content is there already: whoever stored it may have been killed before its name was durable.
             touched = {
                 self._add(source / entry.path, entry)
+                if not self.has(entry)
+                else self.path(entry.value).parent
                 for entry in tree.entries
-                if entry.kind in "fx" and not self.has(entry)
+                if entry.kind in "fx"
             }
             for directory in touched:
                 sync_directory(directory)
@@ -106,16 +131,16 @@ class Objects:
     def _add(self, source: Path, entry: Entry) -> Path:
         final = self.path(entry.value, executable=entry.kind == "x")
         final.parent.mkdir(parents=True, exist_ok=True)
-        half = final.with_name(f".tmp-{os.urandom(8).hex()}")
+        new = half(self.root)
         try:
             # What was copied is hashed, not the source: the source may change between the two.
-            digest = copy_hashed(source, half, mode=0o555 if entry.kind == "x" else 0o444)
+            digest = copy_hashed(source, new, mode=0o555 if entry.kind == "x" else 0o444)
             if digest != entry.value:
                 raise FileChangedWhileRead(file=entry.path, directory=None)
-            os.replace(half, final)
+            os.replace(new, final)
         finally:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(half)
+                os.unlink(new)
         return final.parent
 
     # -- sealed trees ---------------------------------------------------------------------------------------------
@@ -130,18 +155,18 @@ class Objects:
             return final
         with disk_errors(self.models):
             self.models.mkdir(parents=True, exist_ok=True)
-            half = self.models / f".tmp-{os.urandom(8).hex()}"
+            new = half(self.root)
             try:
-                half.mkdir(mode=0o755)
+                new.mkdir(mode=0o755, parents=True)
                 for entry in tree.entries:
-                    self._place(entry, half)
-                os.rename(half, final)
+                    self._place(entry, new)
+                os.rename(new, final)
             except OSError as trouble:
                 # Another process sealed the same tree between our look and our rename.
                 if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             finally:
-                _remove(half)
+                _remove(new)
         return final
 
     def _place(self, entry: Entry, root: Path) -> None:
@@ -162,7 +187,7 @@ class Objects:
             if trouble.errno not in (errno.EMLINK, errno.EXDEV, errno.EPERM):
                 raise
             # The inode is full (ext4: 65,000 links): a further copy takes its place and the links to come.
-            fresh = source.with_name(f".tmp-{os.urandom(8).hex()}")
+            fresh = half(self.root)
             copy_durably(source, fresh, mode=0o555 if entry.kind == "x" else 0o444)
             os.replace(fresh, source)
             os.link(source, at)
@@ -191,7 +216,7 @@ class Objects:
     def unseal(self, model_id: str) -> None:
         """Remove a sealed tree; its contents stay in the objects. Renamed away first, so no half tree is ever seen."""
         final = self.models / model_id
-        away = self.models / f".tmp-{os.urandom(8).hex()}"
+        away = half(self.root)
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
             _remove(away)
@@ -227,26 +252,29 @@ class Objects:
             final = self.artifact(digest, name or source.name)
             if os.path.lexists(final):
                 if self.artifact_state(digest, final.name, size, deep=True) is None:
+                    self._sync_names(final)  # whoever made it may have been killed before it did
                     return Published(digest, size, final)
                 self._take_away(final)
             final.parent.mkdir(parents=True, exist_ok=True)
-            # Beside the digest's directory, whose names are all of artifacts.
-            half = final.parent.parent / f".tmp-{os.urandom(8).hex()}"
+            new = half(self.artifacts)
             try:
-                _publish_copy(source, half)
-                os.rename(half, final)
+                _publish_copy(source, new)
+                os.rename(new, final)
             except OSError as trouble:
                 if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             finally:
-                _remove(half)
-            for directory in (final.parent, final.parent.parent, self.artifacts):
-                sync_directory(directory)
+                _remove(new)
+            self._sync_names(final)
         return Published(digest, size, final)
+
+    def _sync_names(self, final: Path) -> None:
+        for directory in (final.parent, final.parent.parent, self.artifacts):
+            sync_directory(directory)
 
     def _take_away(self, damaged: Path) -> None:
         """Remove what no longer matches its name, in one step for whoever looks."""
-        away = damaged.parent.parent / f".tmp-{os.urandom(8).hex()}"
+        away = half(self.artifacts)
         with contextlib.suppress(FileNotFoundError):
             os.rename(damaged, away)
             _remove(away)
@@ -271,7 +299,7 @@ class Objects:
     def withdraw(self, digest: str) -> None:
         """Remove a published artifact under all its names."""
         final = self.artifacts / digest[:2] / digest[2:]
-        away = final.with_name(f".tmp-{os.urandom(8).hex()}")
+        away = half(self.artifacts)
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
             _remove(away)

@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["alone", "using"]
+__all__ = ["alone", "anybody_at_work", "using"]
 
 
 def lock_file(data: Path) -> Path:
@@ -25,13 +25,18 @@ def lock_file(data: Path) -> Path:
 
 
 @contextlib.contextmanager
-def using(data: Path) -> Iterator[None]:
-    """Keep ``gc`` from collecting in the data directory; waits for one that is at it."""
+def using(data: Path, tidy: Callable[[], object] | None = None) -> Iterator[None]:
+    """Keep ``gc`` from collecting in the data directory; waits for one that is at it.
+
+    Where nobody else is at work there, *tidy* is called first: whatever looks half done is nobody's.
+    """
     fd = _opened(data)
     if fd is None:
         yield
         return
     try:
+        if tidy is not None and _taken(fd, wait=False):
+            tidy()
         fcntl.flock(fd, fcntl.LOCK_SH)
         yield
     finally:
@@ -49,6 +54,15 @@ def alone(data: Path, *, wait: bool = False) -> Iterator[bool]:
         yield _taken(fd, wait=wait)
     finally:
         os.close(fd)
+
+
+def anybody_at_work(data: str | os.PathLike[str]) -> bool:
+    """Whether a build runs in the data directory, or was killed there and has left its workspaces."""
+    try:
+        with os.scandir(os.path.join(data, "work")) as found:
+            return any(item.is_dir(follow_symlinks=False) for item in found)
+    except OSError:
+        return False
 
 
 def _taken(fd: int, *, wait: bool) -> bool:

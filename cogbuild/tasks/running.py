@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from collections import Counter
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
+from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.report.summary import Summary
 from cogbuild.report.watching import Watcher
+from cogbuild.using import anybody_at_work
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -118,7 +121,12 @@ class Run:
         self.end()
 
     def begin(self) -> None:
-        """Take over SIGINT and SIGTERM, where this is the main thread."""
+        """Clear up after runs that were killed; take over SIGINT and SIGTERM, where this is the main thread."""
+        if anybody_at_work(self.project.data):
+            from cogbuild.engine.leftovers import recover
+
+            with contextlib.suppress(ReadOnlyData, DiskTrouble):  # left to whoever can write
+                recover(self.project)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._interrupted)
