@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,10 +24,11 @@ from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
 from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
+from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cogbuild.engine.events import Listener
     from cogbuild.planner import Judged
@@ -54,6 +55,8 @@ class Attempted:
     error: CogbuildError | None = None
     temporary: bool = False  # exit 75
     log_tail: bytes = b""
+    #: Its note tells whose run it was, in case that we are killed before that is recorded.
+    places: Places | None = None
 
 
 class _Means(NamedTuple):
@@ -169,12 +172,27 @@ class Runner:
                         raise
                     error = trouble
                 tail = log.tail(_LOG_KEPT)
-        finally:
+        except BaseException:
             shelf.give_back(places)
+            raise
         if not tail and error is not None:
             error.facts.pop("log", None)
         seconds = time.monotonic() - clock
-        return self._summed_up(judged, kind, name, started, seconds, ended, artifacts, error, tail, reasons)
+        summed_up = self._summed_up(
+            judged, kind, name, started, seconds, ended, artifacts, error, tail, reasons
+        )
+        return replace(summed_up, places=places)
+
+    def recorded(self, attempts: Iterable[Attempted]) -> None:
+        """Hear that the attempts are recorded: only now may what tells of them go."""
+        shelf = self._means.shelf if self._means is not None else None
+        for item in attempts:
+            if item.places is not None and shelf is not None:
+                shelf.give_back(item.places)
+            elif item.places is None:
+                path = self.project.log(item.attempt.id)
+                with disk_errors(path):
+                    path.write_bytes(item.log_tail)
 
     def _summed_up(  # noqa: PLR0917 - the parts of one value
         self,
@@ -296,7 +314,6 @@ class Runner:
         name = new_attempt()
         self.project.make()
         said = f"{error}\n".encode()
-        self.project.log(name).write_bytes(said)
         attempt = Attempt(
             name,
             judged.entry.eid,

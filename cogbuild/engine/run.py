@@ -251,9 +251,11 @@ class Engine:
             ended = self._runner.test(judged, outcome.artifacts)
         if ended.status == "interrupted":
             self._recorder.interrupted(judged, [ended.attempt])
+            self._runner.recorded([ended])
             return Result(judged.name, Status.CANCELLED)
         failed = ended.error
         self._recorder.tested(judged, ended.attempt, failed=failed.title if failed else None)
+        self._runner.recorded([ended])
         log = self._log(ended)
         if failed is not None:
             return Result(judged.name, Status.FAILED, error=failed, log=log, reasons=judged.verdict.reasons)
@@ -285,12 +287,14 @@ class Engine:
         log = self._log(ended)
         if ended.status == "interrupted":
             self._recorder.interrupted(judged, rows)
+            self._runner.recorded(attempts)
             return Result(judged.name, Status.CANCELLED, log=log)
         if ended.error is not None:
             return self._failed(judged, attempts, ended.error)
         outcome = self._recorder.made(
             judged, attempts=rows, artifacts=ended.artifacts, reason=ended.reason, log_tail=ended.log_tail
         )
+        self._runner.recorded(attempts)
         self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
         return Result(
             judged.name,
@@ -315,6 +319,7 @@ class Engine:
         self, judged: Judged, attempts: list[Attempted], error: CogbuildError, *, ran: bool = True
     ) -> Result:
         self._recorder.failed(judged, [item.attempt for item in attempts], error.title, ran=ran)
+        self._runner.recorded(attempts)
         return Result(
             judged.name,
             Status.FAILED,
