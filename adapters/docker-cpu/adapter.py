@@ -8,16 +8,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import engines
-import model
-import packages
+import cpu_image_engines as engines
+import cpu_image_model as model
+import cpu_image_packages as packages
 from cogbuild_adapter import AdapterError, NotApplicable, param, run
 from cogbuild_adapter.images import below_site, derive, fetch, layer, parse, repository_name, scratch
-from schema import schema
+from cpu_image_schema import schema
 
 if TYPE_CHECKING:
     from cogbuild_adapter.images import Image, Reference
-    from model import Model
+    from cpu_image_model import Model
 
 HOME = "/opt/cogbuild"
 #: What serves the model where the base image has Python under its versioned name only, as Debian's has.

@@ -204,7 +204,7 @@ class Predictor(BasePredictor):
 """,
     )
     env_dir = environment_of("docker-cpu", [])
-    text = "import json, schema; print('\\n' + json.dumps(schema.schema('predict.py:Predictor')['components']['schemas']))"
+    text = "import json, cpu_image_schema as schema; print('\\n' + json.dumps(schema.schema('predict.py:Predictor')['components']['schemas']))"
     done = subprocess.run(
         [f"{env_dir}/bin/python", "-B", "-c", text],
         cwd=model,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from cogbuild_adapter.images import Reference
-    from model import Model
+    from cpu_image_model import Model
 
 _PACKAGES = {
     "docker": "docker.io",

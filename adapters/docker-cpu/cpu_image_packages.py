@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from cogbuild_adapter import AdapterError
-from model import python_version
+from cpu_image_model import python_version
 from uv import find_uv_bin
 
 if TYPE_CHECKING:
