@@ -14,7 +14,16 @@ from blake3 import blake3
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["DIGEST_SIZE", "LARGE", "Hasher", "descriptor_digest", "file_digest", "hexdigest", "tagged"]
+__all__ = [
+    "DIGEST_SIZE",
+    "LARGE",
+    "Hasher",
+    "descriptor_digest",
+    "file_digest",
+    "hexdigest",
+    "tagged",
+    "update_hasher",
+]
 
 DIGEST_SIZE = 32
 
@@ -64,9 +73,18 @@ def descriptor_digest(fd: int) -> tuple[str, int]:
 
 def _large_digest(fd: int) -> tuple[str, int]:
     hasher = blake3(max_threads=blake3.AUTO)
-    buffer = bytearray(_BUFFER)
-    size = 0
-    while count := os.preadv(fd, [buffer], size):
-        hasher.update(memoryview(buffer)[:count])
-        size += count
+    size = update_hasher(hasher, fd, 0, None)
     return hasher.hexdigest(), size
+
+
+def update_hasher(hasher: blake3, fd: int, start: int, count: int | None) -> int:
+    """Feed *count* bytes of the open file from *start* on to the hasher, None: all; return how many there were."""
+    buffer = memoryview(bytearray(_BUFFER))
+    done = 0
+    while count is None or done < count:
+        some = buffer if count is None else buffer[: count - done]
+        if not (read := os.preadv(fd, [some], start + done)):
+            break
+        hasher.update(some[:read])
+        done += read
+    return done
