@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import socket
@@ -16,15 +15,13 @@ import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogbuild_adapter import AdapterError, run
+from cogbuild_adapter import AdapterError, Differences, report_fidelity, run
 from cogbuild_adapter.images import fetch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _LABELS = ("run.cog.version", "run.cog.config", "run.cog.openapi_schema", "run.cog.pip_freeze")
-#: Numbers may differ by this part: another C library, another processor.
-_RELATIVE = 1e-3
 _PATIENCE = 300  # seconds for setup()
 
 
@@ -41,10 +38,13 @@ def main() -> None:
         print("neither podman nor docker can be used here: the image was looked at and not run")
         return
     given = json.loads(Path(os.environ["COG_EXAMPLES_FILE"]).read_text(encoding="utf-8"))
+    seen = Differences()
     with _served(engine, name) as url:
         _checks_input(url, json.loads(image.labels["run.cog.openapi_schema"]))
-        compared = sum(_predicts(url, number, example) for number, example in enumerate(given, 1))
-    print(f"served by {engine}: {len(given)} examples, {compared} outputs as they should be")
+        for number, example in enumerate(given, 1):
+            _predicts(url, f"example {number}", example, seen)
+    version = f"cog {image.labels['run.cog.version']} in {engine}"
+    report_fidelity(seen, runtime=version, examples=len(given))
 
 
 def _engine() -> str | None:
@@ -120,23 +120,18 @@ def _checks_input(url: str, schema: dict[str, Any]) -> None:
     )
 
 
-def _predicts(url: str, number: int, example: dict[str, Any]) -> bool:
-    """Predict one example; whether there was an output to compare with."""
+def _predicts(url: str, where: str, example: dict[str, Any], seen: Differences) -> None:
+    """Predict one example, and compare with its output where it has one."""
     try:
         answer = _answer(f"{url}/predictions", {"input": _sendable(example["input"])})
     except urllib.error.HTTPError as error:
-        raise AdapterError(
-            f"example {number}: the server answers {error.code}: {error.read(300)!r}"
-        ) from None
+        raise AdapterError(f"{where}: the server answers {error.code}: {error.read(300)!r}") from None
     if answer.get("status") != "succeeded":
-        raise AdapterError(
-            f"example {number}: the prediction ends as {answer.get('status')}: {answer.get('error')}"
-        )
-    if example.get("output") is None:
-        return False
-    if not _same(answer["output"], example["output"]):
-        raise AdapterError(f"example {number}: the output is {answer['output']}, not {example['output']}")
-    return True
+        raise AdapterError(f"{where}: the prediction ends as {answer.get('status')}: {answer.get('error')}")
+    if example.get("output") is not None:
+        seen.outputs += 1
+        if not _same(answer["output"], example["output"], seen):
+            raise AdapterError(f"{where}: the output is {answer['output']}, not {example['output']}")
 
 
 def _sendable(values: dict[str, Any]) -> dict[str, Any]:
@@ -147,18 +142,21 @@ def _sendable(values: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _same(got: Any, wanted: Any) -> bool:
+def _same(got: Any, wanted: Any, seen: Differences) -> bool:
+    """Whether two outputs are equal but for small differences of numbers, which *seen* takes note of."""
     if isinstance(wanted, dict):
-        return (
-            isinstance(got, dict)
-            and set(got) == set(wanted)
-            and all(_same(got[key], wanted[key]) for key in wanted)
-        )
+        keys = isinstance(got, dict) and set(got) == set(wanted)
+        return keys and all(_same(got[key], wanted[key], seen) for key in wanted)
     if isinstance(wanted, list):
-        return isinstance(got, list) and len(got) == len(wanted) and all(map(_same, got, wanted))
-    if isinstance(wanted, float) and isinstance(got, (int, float)):
-        return math.isclose(got, wanted, rel_tol=_RELATIVE, abs_tol=1e-5)
-    return bool(got == wanted)
+        long = isinstance(got, list) and len(got) == len(wanted)
+        return long and all(_same(one, other, seen) for one, other in zip(got, wanted, strict=True))
+    if not isinstance(wanted, float) or not isinstance(got, (int, float)):
+        return bool(got == wanted)
+    away = abs(got - wanted)
+    seen.absolute = max(seen.absolute, away)
+    if abs(wanted) > seen.allowed_absolute:
+        seen.relative = max(seen.relative, away / abs(wanted))
+    return away <= seen.allowed_absolute + seen.allowed_relative * abs(wanted)
 
 
 def _answer(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
