@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild import library
 from cogbuild.cache import Record
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.fingerprint.manifest import Manifest, part_digest
 from cogbuild.objects import Finding
 from cogbuild.planner.judging import artifact_file
@@ -38,6 +38,9 @@ def audit(project: Project) -> list[Finding]:
 
 
 def _models(project: Project) -> Iterator[Finding]:
+    counted, there = feed.count_live(project.con), upkeep.live_entries(project.con)
+    if counted != there:
+        yield Finding(project.data / "cog.db", f"{counted} models are counted, {there} are there")
     for entry in models.entries(project.con):
         kept = models.part(project.con, entry.tree)
         if kept is None or part_digest(*kept) != entry.tree:
@@ -56,6 +59,9 @@ def _outcomes(project: Project) -> Iterator[Finding]:
         manifest = Manifest.decode(outcome.manifest)
         if manifest.key != outcome.key:
             yield Finding(project.data / "cog.db", f"the manifest of {pair} does not give its key")
+        for name in pairs.lost_names(outcome.artifacts):
+            if outcome not in pairs.naming(project.con, name):
+                yield Finding(project.data / "cog.db", f"the artifact {name} does not lead to {pair}")
         for row in manifest.rows:
             part = models.part(project.con, row.value) if row.part else None
             if row.part and (part is None or part_digest(*part) != row.value):

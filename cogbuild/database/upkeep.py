@@ -22,6 +22,7 @@ __all__ = [
     "every_outcome",
     "found_again",
     "kept_trees",
+    "live_entries",
     "memos",
     "naming",
     "outcome_keys",
@@ -49,6 +50,11 @@ class Unused:
     def count(self) -> int:
         """How many rows there are."""
         return sum(len(names) for names in (self.entries, self.models, self.parts, self.memos, self.lost))
+
+
+def live_entries(con: sqlite3.Connection) -> int:
+    """Return how many live entries there are, each looked at."""
+    return int(con.execute("SELECT COUNT(*) FROM entries WHERE live").fetchone()[0])
 
 
 def every_outcome(con: sqlite3.Connection) -> Iterator[Outcome]:
