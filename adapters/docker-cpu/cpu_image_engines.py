@@ -40,11 +40,23 @@ def check(engine: str) -> None:
             raise AdapterError(
                 f"{tool} was not found: install {_PACKAGES[engine]}, or set the parameter engine to none"
             )
-    service = "docker" if engine == "cog" else engine
-    done = subprocess.run([service, "info"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise AdapterError(f"{service} is installed and cannot be used: {why}")
+    client("docker" if engine == "cog" else engine)
+
+
+def client(engine: str) -> list[str]:
+    """Return how to call *engine*, which is installed: podman also as a client of the service at ``DOCKER_HOST``."""
+    ways = [[engine]]
+    if engine == "podman" and (service := os.environ.get("DOCKER_HOST")):
+        ways.append([engine, "--url", service])
+    for way in ways:
+        done = subprocess.run([*way, "info"], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return way
+    why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    raise AdapterError(
+        f"{engine} is installed and cannot be used here ({why}): start its service where it can, "
+        "such as `podman system service`, and name that by DOCKER_HOST"
+    )
 
 
 def cog_build(target: Reference) -> str:
@@ -78,7 +90,7 @@ def build(engine: str, target: Reference, recipe: Recipe) -> str:
     file = scratch() / "Dockerfile"
     file.write_text(dockerfile(recipe))
     print(file.read_text())
-    command = [engine, "build", "--tag", str(target), "--file", str(file)]
+    command = [*client(engine), "build", "--tag", str(target), "--file", str(file)]
     for name, value in recipe.settings["labels"].items():  # in a Dockerfile a value has one line
         command += ["--label", f"{name}={value}"]
     if engine == "podman":  # docker gives layers the time at which it made them
@@ -123,7 +135,7 @@ def _written(context: Path, contents: Mapping[str, Path | str | bytes]) -> None:
 def _pushed(engine: str, target: Reference) -> str:
     """Push, and return the image's name by the digest that the registry gave it."""
     plain = ["--tls-verify=false"] if engine == "podman" and is_plain(target.host) else []
-    _run([engine, "push", *plain, str(target)])
+    _run([*client(engine), "push", *plain, str(target)])
     return str(target.by_digest(fetch(target).digest))
 
 
@@ -131,4 +143,4 @@ def _run(command: Sequence[str]) -> None:
     print("+", shlex.join(command)[:500])
     done = subprocess.run(command, check=False)
     if done.returncode:
-        raise AdapterError(f"{command[0]} {command[1]} ended with exit code {done.returncode}; see the log")
+        raise AdapterError(f"{command[0]} ended with exit code {done.returncode}; the log says why")

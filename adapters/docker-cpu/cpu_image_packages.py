@@ -37,7 +37,8 @@ def install(requirements: Sequence[str], where: Path) -> str:
     constraints = where.with_name("constraints.txt")
     constraints.write_text("".join(f"{line}\n" for line in _frozen()))
     command = [find_uv_bin(), "pip", "install", "--target", str(where), "--python", sys.executable]
-    command += ["--python-version", python_version(), "--python-platform", _PLATFORM]
+    command += ["--python-version", python_version(), "--python-platform", _PLATFORM, "--link-mode", "copy"]
+    # Copies, because scripts are edited below: a link would edit uv's cache.
     command += ["--constraints", str(constraints), "cog", *requirements]
     print("installing the model's packages for", _PLATFORM)
     for more in (["--offline"], []) if _HERE else ([],):
@@ -74,10 +75,10 @@ def _anonymise(where: Path) -> None:
         data = script.read_bytes()
         portable = _PYTHON_LINE.sub(b"#!/usr/bin/env python", data, count=1)
         if portable != data:
-            _replace(script, portable)
+            script.write_bytes(portable)
             changed[f"bin/{script.name}"] = portable
     for record in where.glob("*.dist-info/RECORD"):
-        _replace(record, _record(record.read_text(encoding="utf-8"), changed).encode())
+        record.write_text(_record(record.read_text(encoding="utf-8"), changed), encoding="utf-8")
 
 
 def _record(text: str, changed: dict[str, bytes]) -> str:
@@ -93,10 +94,3 @@ def _record(text: str, changed: dict[str, bytes]) -> str:
     lines = io.StringIO()
     csv.writer(lines, lineterminator="\n").writerows(sorted(rows))
     return lines.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    mode = path.stat().st_mode
-    path.unlink()  # not edited in place: the file may be uv's own, under another name
-    path.write_bytes(data)
-    path.chmod(mode)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild_adapter import AdapterError, Differences, report_fidelity, run
 from cogbuild_adapter.images import fetch
+from cpu_image_engines import client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def main() -> None:
     json.loads(image.labels["run.cog.openapi_schema"])
     engine = _engine()
     if engine is None:
-        print("neither podman nor docker can be used here: the image was looked at and not run")
+        print("no podman or docker can be used here: the image was looked at and not run")
         return
     given = json.loads(Path(os.environ["COG_EXAMPLES_FILE"]).read_text(encoding="utf-8"))
     seen = Differences()
@@ -43,43 +44,44 @@ def main() -> None:
         _checks_input(url, json.loads(image.labels["run.cog.openapi_schema"]))
         for number, example in enumerate(given, 1):
             _predicts(url, f"example {number}", example, seen)
-    version = f"cog {image.labels['run.cog.version']} in {engine}"
+    version = f"cog {image.labels['run.cog.version']} in {engine[0]}"
     report_fidelity(seen, runtime=version, examples=len(given))
 
 
-def _engine() -> str | None:
+def _engine() -> list[str] | None:
+    """Return how to call an engine that can run containers here."""
     for engine in ("podman", "docker"):
-        if (
-            shutil.which(engine)
-            and subprocess.run([engine, "info"], capture_output=True, check=False).returncode == 0
-        ):
-            return engine
+        if shutil.which(engine):
+            try:
+                return client(engine)
+            except AdapterError as error:
+                print(error)
     return None
 
 
 @contextlib.contextmanager
-def _served(engine: str, name: str) -> Iterator[str]:
+def _served(engine: list[str], name: str) -> Iterator[str]:
     """Run the image until the model is set up; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # With a network of its own the port is published; with the host's network PORT alone decides.
     options = ["--detach", "--env", f"PORT={port}", "--publish", f"127.0.0.1:{port}:{port}"]
-    started = subprocess.run([engine, "run", *options, name], capture_output=True, text=True, check=False)
+    started = subprocess.run([*engine, "run", *options, name], capture_output=True, text=True, check=False)
     if started.returncode:
-        raise AdapterError(f"{engine} cannot run {name}: {started.stderr.strip().splitlines()[-1]}")
+        raise AdapterError(f"{engine[0]} cannot run {name}: {started.stderr.strip().splitlines()[-1]}")
     container = started.stdout.strip().splitlines()[-1]
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(engine, container, url)
         yield url
     finally:
-        logs = subprocess.run([engine, "logs", container], capture_output=True, text=True, check=False)
+        logs = subprocess.run([*engine, "logs", container], capture_output=True, text=True, check=False)
         print(logs.stdout + logs.stderr)
-        subprocess.run([engine, "rm", "--force", container], capture_output=True, check=False)
+        subprocess.run([*engine, "rm", "--force", container], capture_output=True, check=False)
 
 
-def _wait(engine: str, container: str, url: str) -> None:
+def _wait(engine: list[str], container: str, url: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while (status := _status(url)) != "READY":
         if status in ("SETUP_FAILED", "DEFUNCT"):
@@ -88,7 +90,7 @@ def _wait(engine: str, container: str, url: str) -> None:
             raise AdapterError(
                 f"in the image the model is not set up after {_PATIENCE} s: the server says {status}"
             )
-        question = [engine, "inspect", "--format", "{{.State.Running}}", container]
+        question = [*engine, "inspect", "--format", "{{.State.Running}}", container]
         if (
             status is None
             and "true" not in subprocess.run(question, capture_output=True, text=True, check=False).stdout

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -238,3 +239,76 @@ class Predictor(BasePredictor):
         "x-cog-array-type": "iterator",
         "x-cog-array-display": "concatenate",
     }
+
+
+def _cogbuild(site: Site, project: Path, service: str, *command: str) -> str:
+    """Return what ``cogbuild COMMAND`` prints, with the site's settings and podman's service."""
+    env = {
+        **os.environ,
+        **site.podman.env,
+        "COGBUILD_DOCKER_REGISTRY": site.host,
+        "COGBUILD_DATA_DIR": str(project / ".cogbuild"),
+        "DOCKER_HOST": service,
+    }
+    tool = [sys.executable, "-m", "cogbuild"]
+    done = subprocess.run(
+        [*tool, *command], cwd=project, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_cogbuild_gives_the_image_to_other_adapters(site: Site, tmp_path: Path) -> None:
+    """The kit's own example puts a shim on the image that docker-cpu made and podman's service tried out."""
+    shim = tmp_path / "shim"
+    shim.mkdir()
+    page = (KIT / "README.md").read_text().partition("An adapter that puts a shim")[2]
+    (shim / "adapter.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    (shim / "adapter.py").chmod(0o755)
+    (shim / "shim.py").write_text("print('a shim')\n")
+    variables = "COG_CPU_IMAGE, COG_DOCKER_REGISTRY, COG_REPO_USER, COG_REPO_NAME, COG_MODEL_ID"
+    (shim / "cog-adapter.yaml").write_text(
+        f"name: shim\nscript: adapter.py\nuses: [{variables}]\npython: {{packages: [oras], kit: true}}\n"
+    )
+    adapters = ["--adapter-dir", str(ADAPTERS / "docker-cpu"), "--adapter-dir", str(shim)]
+    with site.podman.service() as service:
+        _cogbuild(site, tmp_path, service, "models", "add", str(EXAMPLES / "text-language"))
+        said = _cogbuild(site, tmp_path, service, "adapt", *adapters)
+        assert "over 3 outputs of 3 examples, in cog 0.23" in said
+        assert "2 fresh" in _cogbuild(site, tmp_path, service, "adapt", *adapters)
+        made = re.findall(rf"{site.host}/local/text-language-shim@sha256:[0-9a-f]{{64}}", said)
+        assert site.podman.run("run", "--rm", made[0]) == "a shim\n"
+        site.podman.run("rmi", "--all", "--force")
+
+
+def test_cogbuild_builds_with_a_service(site: Site, tmp_path: Path) -> None:
+    """Where podman can't make containers itself, it does so through its service."""
+    model = write_model(
+        tmp_path / "model",
+        PREDICT,
+        '  - {input: {text: " it"}, output: "made\\n it"}\nparams: {docker-cpu: {engine: podman}}\n',
+    )
+    with open(model / "cog.yaml", "a") as file:
+        file.write("build: {run: ['echo made >/etc/made']}\n")
+    with site.podman.service() as service:
+        _cogbuild(site, tmp_path, service, "models", "add", str(model))
+        said = _cogbuild(site, tmp_path, service, "adapt", "--adapter-dir", str(ADAPTERS / "docker-cpu"))
+        assert "over 1 outputs of 1 examples, in cog 0.23" in said
+        site.podman.run("rmi", "--all", "--force")
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="docker's client is not installed")
+def test_docker_builds_it_too(site: Site, tmp_path: Path) -> None:
+    """Docker's own client, here against podman's service."""
+    model = write_model(tmp_path / "model", PREDICT, '  - {input: {text: " it"}, output: "made\\n it"}\n')
+    with open(model / "cog.yaml", "a") as file:
+        file.write("build: {run: ['echo made >/etc/made']}\n")
+    with site.podman.service() as service:
+        settings = {"DOCKER_HOST": service, "DOCKER_BUILDKIT": "0"}
+        made = site.run(model, tmp_path, params={"engine": "docker"}, **settings)
+        assert made.code == 0, made.log
+        image = site.images.fetch(made.stdout.strip())
+        assert image.settings["Cmd"] == ["python", "-m", "cog.server.http"]
+        judged = site.run(model, tmp_path, script="test.py", COG_ARTIFACT_URI=made.stdout.strip(), **settings)
+        assert "over 1 outputs of 1 examples" in judged.last_line, judged.log
+        site.podman.run("rmi", "--all", "--force")

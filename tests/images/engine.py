@@ -6,18 +6,20 @@ image is Debian with Python, made by debootstrap once and kept in the user's cac
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "cogbuild-tests")
 _SUITE = "bookworm"
@@ -83,6 +85,24 @@ class Podman:
         done = self._ended(*command)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextlib.contextmanager
+    def service(self) -> Iterator[str]:
+        """Docker's API over a socket; yields what ``DOCKER_HOST`` has to be."""
+        socket = self.place / "socket"
+        url = f"unix://{socket}"
+        command = ["podman", "system", "service", "--time=0", url]
+        process = subprocess.Popen(command, env={**os.environ, **self.env}, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 20
+            while not socket.exists():
+                assert process.poll() is None, "podman's service ended at once"
+                assert time.monotonic() < deadline, "podman's service did not come up in 20 s"
+                time.sleep(0.05)
+            yield url
+        finally:
+            process.terminate()
+            process.wait()
 
     def clean(self) -> None:
         """Remove its containers and images."""
