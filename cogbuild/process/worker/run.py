@@ -132,6 +132,8 @@ class _Run:
             for source, _ in ready:
                 if source == ended:
                     poll.unregister(ended)
+                    if self._status is None:  # whoever traces it hears of its end first, and we wait for that
+                        os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOWAIT)
                     self._reap(os.WNOHANG)
                     self._until = 0.0 if self._stopped else time.monotonic() + _DRAIN
                 elif source not in self._reading:
