@@ -15,7 +15,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from cogbuild.digest import LARGE, descriptor_digest, file_digest
+from cogbuild.digest import LARGE, Hasher, descriptor_digest, file_digest, update_hasher
 from cogbuild.errors.models import FileChangedWhileRead
 from cogbuild.errors.state import DiskTrouble, ObjectMissing, ReadOnlyData
 from cogbuild.fingerprint.trees import read_tree
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from cogbuild.fingerprint.trees import Entry, Tree
 
 __all__ = ["TEMPORARY", "Finding", "Objects", "Published", "disk_errors", "half"]
+
+# Bytes of a large file that are copied before the next ones are looked at.
+_STEP = 64 << 20
 
 #: How the names of what is not whole yet begin.
 TEMPORARY = ".tmp-"
@@ -327,56 +330,80 @@ def _wrong(at: str | Path, entry: Entry, *, deep: bool) -> str | None:
 
 def copy_durably(source: Path, target: Path, *, mode: int) -> None:
     """Copy a regular file to the new file *target* and fsync it; the kernel shares blocks where it can."""
-    with _copied(source, target, mode) as fd:
-        os.fsync(fd)
+    with _opened(source, target) as (reader, writer):
+        _copy_bytes(reader, writer)
+        os.fchmod(writer, mode)
+        os.fsync(writer)
 
 
 def copy_hashed(source: Path, target: Path, *, mode: int) -> str:
     """Copy as :func:`copy_durably` does and return the digest of what was written."""
-    with _copied(source, target, mode) as fd:
-        return _synced_digest(fd)
+    with _opened(source, target) as (reader, writer):
+        os.fchmod(writer, mode)
+        if os.fstat(reader).st_size >= LARGE:
+            return _copy_large(reader, writer)
+        _copy_bytes(reader, writer)
+        os.fsync(writer)
+        return descriptor_digest(writer)[0]
 
 
 @contextlib.contextmanager
-def _copied(source: Path, target: Path, mode: int) -> Iterator[int]:
+def _opened(source: Path, target: Path) -> Iterator[tuple[int, int]]:
     reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         writer = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            _copy_bytes(reader, writer)
-            os.fchmod(writer, mode)
-            yield writer
+            yield reader, writer
         finally:
             os.close(writer)
     finally:
         os.close(reader)
 
 
-def _synced_digest(fd: int) -> str:
-    """Fsync a file and return its digest; a large one is hashed while the disk takes it."""
-    if os.fstat(fd).st_size < LARGE:
-        os.fsync(fd)
-        return descriptor_digest(fd)[0]
-    from concurrent.futures import ThreadPoolExecutor
+def _copy_large(reader: int, writer: int) -> str:
+    """Copy, and meanwhile hash what is written already and have the disk take it: neither waits for the other."""
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as beside:
-        synced = beside.submit(os.fsync, fd)
-        digest = descriptor_digest(fd)[0]
-        synced.result()
-    return digest
+    hasher = Hasher(max_threads=Hasher.AUTO)
+    hashed: list[Future[int]] = []
+    synced = Future[None]()
+    synced.set_result(None)
+    at = 0
+    with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as disk:
+        while count := _copy_bytes(reader, writer, _STEP):
+            hashed.append(hashing.submit(update_hasher, hasher, writer, at, count))
+            at += count
+            if synced.done():
+                synced.result()
+                synced = disk.submit(os.fdatasync, writer)
+        disk.submit(os.fsync, writer).result()
+        for part in hashed:
+            part.result()
+    return hasher.hexdigest()
 
 
-def _copy_bytes(reader: int, writer: int) -> None:
+def _copy_bytes(reader: int, writer: int, limit: int | None = None) -> int:
+    """Copy to the end of the file, or *limit* bytes at most; return how many it were."""
+    at = 0
+    while limit is None or at < limit:
+        count = _copy_some(reader, writer, _STEP if limit is None else limit - at)
+        if not count:
+            break
+        at += count
+    return at
+
+
+def _copy_some(reader: int, writer: int, most: int) -> int:
     try:
-        while os.copy_file_range(reader, writer, 1 << 30):
-            pass
+        return os.copy_file_range(reader, writer, most)
     except OSError as trouble:
         if trouble.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
             raise
-        while chunk := os.read(reader, 1 << 20):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(writer, view) :]
+    chunk = os.read(reader, min(most, 1 << 20))
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(writer, view) :]
+    return len(chunk)
 
 
 def _publish_copy(source: Path, target: Path) -> None:
