@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cpu_image_engines as engines
 import cpu_image_model as model
@@ -50,7 +50,7 @@ def main() -> str:
         "run.cog.openapi_schema": described,
         "run.cog.pip_freeze": frozen,
     }
-    settings = {
+    settings: dict[str, Any] = {
         "cmd": COMMAND,
         "env": _env(base, wanted),
         "labels": labels,

@@ -13,10 +13,13 @@ import os
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from registries import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,8 +50,8 @@ def _absent(tool: str, package: str) -> pytest.MarkDecorator:
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="debootstrap and this podman need root")
-needs_podman = _absent("podman", "podman")
-needs_runc = _absent("runc", "runc")
+needs_skopeo = _absent("skopeo", "skopeo")
+needs_umoci = _absent("umoci", "umoci")
 needs_debootstrap = pytest.mark.skipif(
     shutil.which("debootstrap") is None and not (CACHE / f"{_SUITE}.json").exists(),
     reason="debootstrap is not installed (Debian: debootstrap)",
@@ -68,7 +71,9 @@ class Podman:
             ),
             "CONTAINERS_REGISTRIES_CONF": self._file("registries.conf", _REGISTRIES.format(host=host)),
         }
-        if self._ended("info").returncode:  # the file system does not carry overlays; vfs copies every layer
+        if (
+            shutil.which("podman") and self._ended("info").returncode
+        ):  # the file system does not carry overlays; vfs copies every layer
             shutil.rmtree(place / "graph", ignore_errors=True)
             self._file("storage.conf", _STORAGE.format(place=place, driver="vfs"))
 
@@ -79,6 +84,14 @@ class Podman:
     def _ended(self, *command: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, **self.env}
         return subprocess.run(["podman", *command], env=env, capture_output=True, text=True, check=False)
+
+    def trouble(self, image: str) -> str:
+        """Return why containers cannot be run here; nothing where they can."""
+        for tool in ("podman", "runc"):
+            if shutil.which(tool) is None:
+                return f"{tool} is not installed (Debian: {tool})"
+        ended = self._ended("run", "--rm", image, "python3", "-c", "pass")
+        return f"podman cannot run containers here: {ended.stderr}" if ended.returncode else ""
 
     def run(self, *command: str) -> str:
         """Return what ``podman COMMAND`` prints."""
@@ -109,6 +122,52 @@ class Podman:
         self.run("rm", "--all", "--force")
         self.run("rmi", "--all", "--force")
         shutil.rmtree(self.place)
+
+
+@contextlib.contextmanager
+def in_chroot(reference: str, place: Path) -> Iterator[str]:
+    """Run an image's command without an engine; yields the address that it serves at."""
+    layout, bundle = place / "layout", place / "bundle"
+    place.mkdir()
+    for command in (
+        ["skopeo", "copy", "--quiet", "--src-tls-verify=false", f"docker://{reference}", f"oci:{layout}:it"],
+        ["umoci", "unpack", "--image", f"{layout}:it", str(bundle)],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    process = json.loads((bundle / "config.json").read_text())["process"]
+    port = free_port()
+    env = [*process["env"], f"PORT={port}", "HOME=/root"]
+    script = """
+        mkdir -p dev proc tmp && mount --rbind /dev dev && mount -t proc proc proc &&
+        exec chroot . /usr/bin/env -i "$@"
+    """
+    inside = ["sh", "-c", 'cd "$0" && exec "$@"', process["cwd"], *process["args"]]
+    running = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, "sh", *env, *inside],
+        cwd=bundle / "rootfs",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.kill()
+        running.wait()
+
+
+def asked(url: str, body: object = None) -> dict[str, Any]:
+    """Return what a server answers as JSON, with the code of a refusal; nothing where none answers."""
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+    except urllib.error.HTTPError as error:
+        with error:
+            return {"code": error.code, "said": error.read()}
+    except OSError:
+        return {}
 
 
 def push_base(images: Any, host: str, *, env: Mapping[str, str] = {}) -> str:

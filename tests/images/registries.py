@@ -178,13 +178,14 @@ def tokens(directory: Path) -> Iterator[TokenServer]:
 
 
 class ExactRegistry(ThreadingHTTPServer):
-    """Takes uploads by the letter of the OCI's distribution specification; one request breaks off half-way."""
+    """Takes uploads by the letter of the OCI's distribution specification; one request may break off half-way."""
 
     daemon_threads = True
 
-    def __init__(self, breaks_after: int) -> None:
+    def __init__(self, breaks_after: int | None) -> None:
         super().__init__(("127.0.0.1", 0), _Uploads)
-        self.breaks_after: int | None = breaks_after
+        self.breaks_after = breaks_after
+        self.busy = 0  # how many requests to answer with 503 yet
         self.held: list[bytearray] = []
         self.blobs: dict[str, bytes] = {}
         self.patches: list[tuple[int, int]] = []  # where each began and how much came
@@ -200,6 +201,10 @@ class _Uploads(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
+        if self.server.busy:
+            self.server.busy -= 1
+            self._answer(503)
+            return
         self._answer(200 if self.path.rpartition("/")[2] in self.server.blobs else 404)
 
     def do_POST(self) -> None:
@@ -247,7 +252,7 @@ class _Uploads(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def exact(breaks_after: int) -> Iterator[ExactRegistry]:
+def exact(breaks_after: int | None = None) -> Iterator[ExactRegistry]:
     """A running ExactRegistry."""
     with ExactRegistry(breaks_after) as server:
         yield from _running(server)

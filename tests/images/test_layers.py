@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import os
 import tarfile
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_what_does_not_shrink_is_stored(images: Any, tmp_path: Path) -> None:
     noise, text = (images.layer({"/it": tmp_path / name}) for name in ("noise", "text"))
     assert 1 < noise.size / (12 << 20) < 1.001
     assert text.size < 12 << 16
+
+
+def test_what_takes_long_says_how_far_it_is(
+    images: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line every few seconds; here after every piece."""
+    monkeypatch.setattr(importlib.import_module("cogbuild_adapter.images.progress"), "_EVERY", 0.0)
+    (tmp_path / "noise").write_bytes(os.urandom(2 << 20))
+    images.layer({"/it": tmp_path / "noise"}, comment="noise")
+    assert capsys.readouterr().err.splitlines()[-1] == "packing noise: 2.1 MB of 2.1 MB"
 
 
 def test_a_file_that_would_delete_others_is_refused(images: Any, tmp_path: Path) -> None:

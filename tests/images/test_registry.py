@@ -190,6 +190,22 @@ def test_an_upload_goes_on_where_the_line_broke(images: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("quickly")
+@pytest.mark.parametrize(("busy", "comes_through"), [(3, True), (4, False)])
+def test_a_busy_registry_is_asked_again(busy: int, comes_through: bool, images: Any) -> None:
+    """Three times; then the error says what it answers."""
+    with exact() as server:
+        server.busy = busy
+        host = f"127.0.0.1:{server.server_port}"
+        name = images.parse(f"{host}/a:1")
+        if comes_through:
+            assert images.Repository(name).has("sha256:0") is False
+            return
+        with pytest.raises(images.RegistryError) as raised:
+            images.Repository(name).has("sha256:0")
+        assert str(raised.value) == f"the registry {host} does not answer: 503 Service Unavailable"
+
+
+@pytest.mark.usefixtures("quickly")
 def test_an_upload_that_the_registry_forgot_begins_anew(
     images: Any, registry: DockerRegistry, tmp_path: Path
 ) -> None:
