@@ -82,6 +82,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     rows: list[dict[str, object]] = []
+    broken: list[str] = []
     with tempfile.TemporaryDirectory(prefix="cogbuild-bench-") as temporary:
         stores = asked.stores or Path(temporary) / "stores"
         for step, *words in STEPS:
@@ -99,13 +100,17 @@ def main() -> None:
                 str(kept),
             ]
             print(f"+ {step} {' '.join([*words, *more])}", flush=True)
-            subprocess.run(command, check=True)
-            rows += json.loads(kept.read_text())
+            if subprocess.run(command, check=False).returncode != 0:
+                broken.append(step)
+            if kept.exists():
+                rows += json.loads(kept.read_text())
     before, _, rest = README.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     README.write_text(f"{before}{BEGIN}\n{machine()}.\n\n{table(rows)}\n{END}{after}")
     missed = [row["work"] for row in rows if not row["holds"]]
     print(f"{len(rows)} rows, {len(missed)} missed" + "".join(f"\n  {work}" for work in missed))
+    if broken:
+        raise SystemExit(f"ended with an error: {', '.join(broken)}")
 
 
 if __name__ == "__main__":
