@@ -12,7 +12,8 @@ from __future__ import annotations
 from cogbuild_adapter.images.image import Image, derive, empty, fetch
 from cogbuild_adapter.images.layers import Layer, layer, scratch
 from cogbuild_adapter.images.reference import Reference, below_site, parse, repository_name
-from cogbuild_adapter.images.registry import RegistryError, Repository, is_plain
+from cogbuild_adapter.images.registry import RegistryError, Repository
+from cogbuild_adapter.images.wire import is_plain
 
 __all__ = [
     "Image",

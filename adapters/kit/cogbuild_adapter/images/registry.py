@@ -7,8 +7,6 @@ memory, its retries sleep for two minutes, and a token for reading is never exch
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -21,37 +19,24 @@ try:
     import oras.auth
     import oras.provider
     import requests
+
+    from cogbuild_adapter.images.wire import PIECE, Passing, Patient, Rest, brief, is_plain, received
 except ImportError as missing:
     raise AdapterError("the adapter's environment needs the package oras") from missing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from cogbuild_adapter.images.reference import Reference
 
 _ATTEMPTS = 4
 _FIRST_PAUSE = 1.0  # seconds; then twice as long each time
-_TIMEOUTS = (20, 300)  # seconds: to connect; without a byte
 _PASSING = (408, 429, 500, 502, 503, 504)
 _LARGEST_DOCUMENT = 16 << 20  # of a manifest or configuration; registries take 4 MiB
-_PIECE = 1 << 20
-_LOOPBACK = re.compile(r"(localhost|127(\.\d+){3}|\[::1\])(:\d+)?")
 
 
 class RegistryError(AdapterError):
     """A registry that refuses, does not answer, or answers what makes no sense; one sentence."""
-
-
-class _Passing(requests.RequestException):
-    """An answer that may be another one in a moment."""
-
-
-class _Patient(requests.adapters.HTTPAdapter):
-    """Waits for a silent registry for a while, not for ever as ``requests`` does."""
-
-    def send(self, *args: Any, **named: Any) -> requests.Response:
-        named["timeout"] = named.get("timeout") or _TIMEOUTS
-        return super().send(*args, **named)
 
 
 class Repository:
@@ -61,14 +46,12 @@ class Repository:
         self.host, self.name = reference.host, reference.repository
         plain = is_plain(self.host)
         self.url = f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
-        self._registry = oras.provider.Registry(hostname=self.host, insecure=plain)
-        session = self._registry.session
-        session.mount("http://", _Patient())
-        session.mount("https://", _Patient())
+        session = oras.provider.Registry(hostname=self.host, insecure=plain).session
+        session.mount("http://", Patient())
+        session.mount("https://", Patient())
         session.auth = lambda request: request  # else requests puts what ~/.netrc says in place of our token
         self._session = session
-        self._login: Any = None  # oras's backend, once the registry has said which kind it wants
-        self._headers: dict[str, str] = {}
+        self._headers: dict[str, str] = {}  # our login, once the registry has said which kind it wants
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -109,13 +92,13 @@ class Repository:
             try:
                 with self._send("GET", f"{self.url}/blobs/{digest}", stream=True) as answer:
                     self._expect(answer, (200,), f"sending {digest[:19]} of {self.name}")
-                    for piece in answer.iter_content(_PIECE):
+                    for piece in answer.iter_content(PIECE):
                         into.write(piece)
                         seen.update(piece)
                         progress.add(len(piece))
             except requests.RequestException as error:
                 self._wait(
-                    attempt, f"the registry {self.host} broke off sending {digest[:19]}: {_brief(error)}"
+                    attempt, f"the registry {self.host} broke off sending {digest[:19]}: {brief(error)}"
                 )
                 continue
             if f"sha256:{seen.hexdigest()}" == digest:
@@ -141,10 +124,10 @@ class Repository:
             try:
                 location, at = self._resumed(location)
                 if at < total:
-                    location, at = self._sent(location, _Rest(file, at, total, progress), what)
+                    location, at = self._sent(location, Rest(file, at, total, progress), what)
                 continue
             except requests.RequestException as error:
-                trouble = _brief(error)
+                trouble = brief(error)
             sent = f"{size(progress.done)} of {size(total)}"
             self._wait(
                 attempt,
@@ -170,12 +153,12 @@ class Repository:
         if location:
             answer = self._asked("GET", location)
             if answer.status_code == 204:
-                return self._location(answer, location), _received(answer, 0)
+                return self._location(answer, location), received(answer, 0)
         answer = self._asked("POST", f"{self.url}/blobs/uploads/", headers={"Content-Length": "0"})
         self._expect(answer, (202,), f"taking anything for {self.name}")
         return self._location(answer), 0
 
-    def _sent(self, location: str, rest: _Rest, what: str) -> tuple[str, int]:
+    def _sent(self, location: str, rest: Rest, what: str) -> tuple[str, int]:
         """Send *rest*; return where the upload goes on and how much of the blob the registry then has."""
         headers = {"Content-Type": "application/octet-stream"}
         if rest.at:
@@ -184,12 +167,12 @@ class Repository:
         if answer.status_code == 401:  # the token's time ran out
             self._log_in(answer)
         if answer.status_code in (*_PASSING, 401, 404, 416):
-            raise _Passing(f"it answers {answer.status_code}")
+            raise Passing(f"it answers {answer.status_code}")
         self._expect(answer, (202,), f"taking {what}")
-        received = _received(answer, rest.end)
-        if received <= rest.at:
-            raise _Passing("it kept nothing of it")
-        return self._location(answer, location), received
+        kept = received(answer, rest.end)
+        if kept <= rest.at:
+            raise Passing("it kept nothing of it")
+        return self._location(answer, location), kept
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -207,7 +190,7 @@ class Repository:
             try:
                 return self._asked(method, url, headers=headers, data=data, stream=stream)
             except requests.RequestException as error:
-                self._wait(attempt, f"the registry {self.host} does not answer: {_brief(error)}")
+                self._wait(attempt, f"the registry {self.host} does not answer: {brief(error)}")
         raise AssertionError  # the last _wait raised
 
     def _asked(self, method: str, url: str, **named: Any) -> requests.Response:
@@ -217,7 +200,7 @@ class Repository:
             self._log_in(answer)
             answer = self._once(method, url, **named)
         if answer.status_code in _PASSING:
-            raise _Passing(f"{answer.status_code} {answer.reason}", response=answer)
+            raise Passing(f"{answer.status_code} {answer.reason}", response=answer)
         return answer
 
     def _once(
@@ -271,7 +254,7 @@ class Repository:
 
     def _document(self, answer: requests.Response, digest: str | None) -> bytes:
         data = b""
-        for piece in answer.iter_content(_PIECE):
+        for piece in answer.iter_content(PIECE):
             data += piece
             if len(data) > _LARGEST_DOCUMENT:
                 raise RegistryError(f"the registry {self.host} sends more than 16 MiB as a manifest")
@@ -284,46 +267,3 @@ class Repository:
 
     def _named(self, version: str) -> str:
         return f"{self.host}/{self.name}{'@' if version.startswith('sha256:') else ':'}{version}"
-
-
-class _Rest:
-    """The bytes of a file from *at* on, for ``requests`` to stream."""
-
-    def __init__(self, file: BinaryIO, at: int, end: int, progress: Progress) -> None:
-        file.seek(at)
-        self._file, self._progress = file, progress
-        self.at, self.end = at, end
-
-    def __len__(self) -> int:
-        return self.end - self.at
-
-    def read(self, count: int = -1) -> bytes:
-        data = self._file.read(max(count, _PIECE) if count >= 0 else -1)
-        self._progress.reached(self._file.tell())
-        return data
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.read(_PIECE), b"")
-
-
-def _received(answer: requests.Response, otherwise: int) -> int:
-    """Return how many bytes of an upload the registry says it has (``Range: 0-99`` is a hundred)."""
-    last = answer.headers.get("Range", "").removeprefix("bytes=").rpartition("-")[2]
-    return int(last) + 1 if last.isdigit() and last != "0" else otherwise
-
-
-def is_plain(host: str) -> bool:
-    """Whether to talk HTTP: to this machine, and to hosts in ``REGISTRY_PLAIN_HTTP``."""
-    told = os.environ.get("REGISTRY_PLAIN_HTTP", "").replace(",", " ").split()
-    return host in told or _LOOPBACK.fullmatch(host) is not None
-
-
-def _brief(error: Exception) -> str:
-    """Return the innermost reason, without addresses of objects."""
-    if isinstance(error, _Passing):
-        return str(error)
-    link: BaseException = error
-    while (inner := link.__cause__ or link.__context__) is not None:
-        link = inner
-    text = re.sub(r"<[^>]*>:? ?", "", str(link)).strip()
-    return f"{type(link).__name__}: {text}" if text else type(link).__name__
