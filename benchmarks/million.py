@@ -54,7 +54,7 @@ def sizes(data: Path, pairs: int) -> list[Row]:
 
 def main() -> None:
     """Measure."""
-    parser = options(__doc__)
+    parser = options(__doc__, runs=15)
     parser.add_argument("--models", type=int, default=100_000)
     asked = parser.parse_args()
     with place(asked) as stores:

@@ -53,7 +53,7 @@ def measured(stores: Path, size: str, *, linked: bool, plain: bool, runs: int) -
 
 def main() -> None:
     """Measure one size."""
-    parser = options(__doc__)
+    parser = options(__doc__, runs=9)
     parser.add_argument("--size", default="1000x10x20", help="models x adapters x files; default 1000x10x20")
     parser.add_argument("--linked", action="store_true", help="live directories, every file looked at once")
     parser.add_argument("--plain", action="store_true", help="also plain doit with file_dep")
