@@ -125,7 +125,7 @@ def _checks_input(url: str, schema: dict[str, Any]) -> None:
 def _predicts(url: str, where: str, example: dict[str, Any], seen: Differences) -> None:
     """Predict one example, and compare with its output where it has one."""
     try:
-        answer = _answer(f"{url}/predictions", {"input": _sendable(example["input"])})
+        answer = _predicted(url, _sendable(example["input"]))
     except urllib.error.HTTPError as error:
         raise AdapterError(f"{where}: the server answers {error.code}: {error.read(300)!r}") from None
     if answer.get("status") != "succeeded":
@@ -134,6 +134,18 @@ def _predicts(url: str, where: str, example: dict[str, Any], seen: Differences) 
         seen.outputs += 1
         if not _same(answer["output"], example["output"], seen):
             raise AdapterError(f"{where}: the output is {answer['output']}, not {example['output']}")
+
+
+def _predicted(url: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to one request; for a moment after one has ended, the server may still be busy with it."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _answer(f"{url}/predictions", {"input": values})
+        except urllib.error.HTTPError as error:
+            if error.code != 409 or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _sendable(values: dict[str, Any]) -> dict[str, Any]:
