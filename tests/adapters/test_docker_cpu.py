@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from adapter_runs import ADAPTERS, EXAMPLES, KIT, adapter_spec, environment_of, run_script, write_model
+from uv import find_uv_bin
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "images"), str(KIT)]
 engine: Any = importlib.import_module("engine")
@@ -88,7 +89,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     place = tmp_path_factory.mktemp("site")
     pytest.importorskip("oras", reason="the package oras is not installed")
     images = importlib.import_module("cogbuild_adapter.images")
-    cache = subprocess.run(["uv", "cache", "dir"], capture_output=True, text=True, check=True).stdout.strip()
+    cache = subprocess.run(
+        [find_uv_bin(), "cache", "dir"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     with registries.serving(place / "registry") as registry, pytest.MonkeyPatch.context() as patch:
         patch.setenv("COG_OUTPUT_DIR", str(place))
         base = engine.push_base(images, registry.host)
