@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from cogbuild.database.pairs import Artifact
 from cogbuild.errors.adapters import (
     ArtifactBothWays,
+    ArtifactHoldsSecret,
     ArtifactInWorkspace,
     ArtifactLineAbsent,
     ArtifactLineNotText,
@@ -26,11 +27,12 @@ from cogbuild.errors.adapters import (
 from cogbuild.planner.judging import image_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from cogbuild.engine.places import Places
     from cogbuild.objects import Objects
     from cogbuild.process import Ended
+    from cogbuild.process.masking import Mask
 
 __all__ = ["artifacts_of"]
 
@@ -46,14 +48,16 @@ _LIST_LIMIT = 1 << 20  # bytes of COG_ARTIFACTS_FILE
 
 
 def artifacts_of(
-    ended: Ended, places: Places, store: Objects, facts: Mapping[str, object]
+    ended: Ended, places: Places, store: Objects, facts: Mapping[str, object], mask: Mask | None = None
 ) -> tuple[Artifact, ...]:
     """Return what was made, published where it lies in the output directory.
 
-    *facts* name the run in errors. Raises the ``Artifact…`` errors.
+    *facts* name the run in errors. What *mask* knows may be in none of the names. Raises the ``Artifact…`` errors.
     """
     printed = _line(ended.stdout, ended.stdout_cut, facts)
     listed = _listed(places, facts)
+    if mask is not None:
+        _refuse_secrets([printed, *(text for row in listed for text in row.values())], mask, facts)
     if printed is not None and listed:
         raise ArtifactBothWays(**facts, printed=printed)
     if printed is None and not listed:
@@ -65,6 +69,13 @@ def artifacts_of(
     return tuple(
         _artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed
     )
+
+
+def _refuse_secrets(texts: Iterable[str | None], mask: Mask, facts: Mapping[str, object]) -> None:
+    """Refuse what would be recorded and shown, and is of no use with a hole in it."""
+    for text in texts:
+        if text is not None and (mask.holds(text) or mask.holds(unquote(text))):
+            raise ArtifactHoldsSecret(**facts, printed=mask.value(unquote(mask.value(text)))[:200])
 
 
 def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:

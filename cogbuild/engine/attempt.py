@@ -168,6 +168,8 @@ class Runner:
                         ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
                     self._check_unmoved(judged, prepared)
                 except CogbuildError as trouble:
+                    if (mask := self._prepare.mask(judged.adapter)) is not None:
+                        trouble.facts = mask.facts(trouble.facts, apart=facts)
                     if trouble.fatal:
                         raise
                     error = trouble
@@ -234,6 +236,9 @@ class Runner:
     # -- before ---------------------------------------------------------------------------------------------------
 
     def _prepared(self, judged: Judged, places: Places, log: LogFile) -> Prepared:
+        if (mask := self._prepare.mask(judged.adapter)) is not None and mask.too_short:
+            short = f"too short to be kept out of this log: {', '.join(mask.too_short)}"
+            self._prepare.say(judged, log, short)
         environment = self._prepare.environment(judged, log)
         tree, model, masked = self._prepare.model(judged)
         return Prepared(places, model, tree, masked, environment)
@@ -276,7 +281,10 @@ class Runner:
             )
             with self._state_turn(judged):
                 ended = means.pool.run(
-                    command, log=log, on_line=lambda line: self._tell(Line(judged.name, line))
+                    command,
+                    log=log,
+                    on_line=lambda line: self._tell(Line(judged.name, line)),
+                    mask=self._prepare.mask(judged.adapter),
                 )
         if ended.view_failed and not copy:
             self._prepare.say(
@@ -342,7 +350,8 @@ class Runner:
             return ()
         if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
             raise error
-        return artifacts_of(ended, prepared.places, self.project.objects, facts)
+        mask = self._prepare.mask(judged.adapter)
+        return artifacts_of(ended, prepared.places, self.project.objects, facts, mask)
 
     def _judged_by_test(
         self,

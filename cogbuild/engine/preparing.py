@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cogbuild.engine.logfile import LogFile
     from cogbuild.engine.places import Places
     from cogbuild.planner import Judged
+    from cogbuild.process.masking import Mask
     from cogbuild.project import Project
 
 __all__ = ["Prepared", "Preparer"]
@@ -53,6 +54,7 @@ class Preparer:
         self.project = project
         self._tell = tell
         self._inherited: dict[str, dict[str, str]] = {}
+        self._masks: dict[str, Mask | None] = {}
         self._trees: dict[str, Tree] = {}
 
     # -- environments ---------------------------------------------------------------------------------------------
@@ -183,6 +185,18 @@ class Preparer:
             if name.startswith("COG_") and not is_text(value):
                 raise ValueNotPassable(adapter=judged.adapter.name, variable=name, value=repr(value))
         return env
+
+    def mask(self, adapter: Adapter) -> Mask | None:
+        """Return what takes the values of the adapter's secret variables out of what it says; None where it has none."""
+        if not adapter.spec.env_secret:
+            return None
+        if adapter.name not in self._masks:
+            from cogbuild.process.masking import Mask
+
+            environ = self.project.environ
+            found = Mask({name: environ[name] for name in adapter.spec.env_secret if name in environ})
+            self._masks[adapter.name] = found if found or found.too_short else None
+        return self._masks[adapter.name]
 
     def _let_through(self, adapter: Adapter) -> dict[str, str]:
         known = self._inherited.get(adapter.name)

@@ -14,6 +14,7 @@ __all__ = [
     "AdapterOutOfMemory",
     "AdapterTimedOut",
     "ArtifactBothWays",
+    "ArtifactHoldsSecret",
     "ArtifactInWorkspace",
     "ArtifactLineAbsent",
     "ArtifactLineNotText",
@@ -176,6 +177,11 @@ class ArtifactOutputMissing(RunError):
 class ArtifactBothWays(RunError):
     headline = "{adapter} named artifacts on stdout and in $COG_ARTIFACTS_FILE on {model}"
     hint = "use one of the two"
+
+
+class ArtifactHoldsSecret(RunError):
+    headline = "{adapter} named an artifact of {model} with the value of a secret variable in it"
+    hint = "name it without: names and URIs are recorded and shown"
 
 
 class ArtifactNameTwice(RunError):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from cogbuild.process.masking import Mask
     from cogbuild.process.values import Sink
 
 __all__ = ["Log", "Refused", "Worker", "order_for"]
@@ -81,6 +83,7 @@ class Worker:
         cancelled: Callable[[], bool],
         write: Callable[[bytes], object],
         on_line: Callable[[bytes], None] | None,
+        mask: Mask | None = None,
     ) -> Ended:
         """Run one command to its end. An exception of *write* or *on_line* ends the worker with all it holds."""
         with self._lock:
@@ -91,13 +94,33 @@ class Worker:
             with contextlib.suppress(OSError):  # gone: the answer, or its lack, says more
                 self._channel.send("run", *order.packed())
         try:
-            return self._listen(write, on_line)
+            return self._listen(write, on_line) if mask is None else self._listen_masked(write, on_line, mask)
         except BaseException:
             self.end()
             raise
         finally:
             with self._lock:
                 self._busy = False
+
+    def _listen_masked(
+        self, write: Callable[[bytes], object], on_line: Callable[[bytes], None] | None, mask: Mask
+    ) -> Ended:
+        """As ``_listen``, with what *mask* knows taken out of everything before anybody sees it."""
+        from cogbuild.process.masking import Masked
+
+        lines = Lines(on_line)
+        stream = Masked(mask)
+
+        def take(data: bytes) -> None:
+            write(data)
+            lines.feed(data)
+
+        ended = self._listen(lambda data: take(stream.feed(data)), None)
+        take(stream.close())
+        lines.close()
+        # Of a stdout that was cut, the end may be a part of what is not to be seen.
+        stdout = mask.split(ended.stdout)[0] if ended.stdout_cut else mask.data(ended.stdout)
+        return replace(ended, stdout=stdout, last_line=lines.last)
 
     def _listen(self, write: Callable[[bytes], object], on_line: Callable[[bytes], None] | None) -> Ended:
         lines = Lines(on_line)

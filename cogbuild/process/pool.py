@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from cogbuild.process.masking import Mask
     from cogbuild.process.values import Sink
 
 __all__ = ["Pool", "protection"]
@@ -61,10 +62,12 @@ class Pool:
         *,
         log: Sink | None = None,
         on_line: Callable[[bytes], None] | None = None,
+        mask: Mask | None = None,
     ) -> Ended:
         """Run *command* to its end and return how it ended; nothing that it started is left.
 
         *log* gets stderr as it comes, *on_line* its lines. Whatever either raises ends the command and is raised here.
+        What *mask* knows is in nothing that is given to them or returned.
         """
         with self._free:
             if self._cancelled:
@@ -80,7 +83,8 @@ class Pool:
                 return Ended(Reason.LOST, detail=f"no worker could be started: {error}")
             usable = False
             try:
-                ended = worker.run(order, lambda: self._cancelled, Log(log, command.log_limit).write, on_line)
+                write = Log(log, command.log_limit).write
+                ended = worker.run(order, lambda: self._cancelled, write, on_line, mask)
                 usable = ended.reason is not Reason.LOST and level is not Level.BUBBLEWRAP
                 return ended
             finally:

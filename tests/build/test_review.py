@@ -520,7 +520,6 @@ def test_a_model_removed_and_added_again_has_the_wishes_it_came_with(box: Sandbo
 # -- secrets ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="masking what adapters say: issue 4")
 def test_a_secret_that_an_adapter_says_is_kept_nowhere(box: Sandbox) -> None:
     """The value of a secret variable is in no row, record or log, whatever the adapter prints."""
     box.environ["HF_TOKEN"] = "hf-0123456789-very-secret"
