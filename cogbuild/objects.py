@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.digest import LARGE, Hasher, descriptor_digest, file_digest, update_hasher
 from cogbuild.errors.models import FileChangedWhileRead
-from cogbuild.errors.state import DiskTrouble, ObjectMissing, ReadOnlyData
+from cogbuild.errors.state import ObjectMissing, disk_error
 from cogbuild.fingerprint.trees import read_tree
 
 if TYPE_CHECKING:
@@ -56,10 +56,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as trouble:
-        if trouble.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise ReadOnlyData(path=path, reason=trouble.strerror) from trouble
-        if trouble.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE):
-            raise DiskTrouble(path=path, reason=trouble.strerror) from trouble
+        if (error := disk_error(trouble, path)) is not None:
+            raise error from trouble
         raise
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -82,6 +83,6 @@ def main() -> None:
         sys.exit(141)
     except Exception as trouble:  # noqa: BLE001 - a traceback helps nobody at a terminal; the report holds it
         from cogbuild.cli.common import tell
-        from cogbuild.errors.bugs import report_of
+        from cogbuild.errors.bugs import error_of
 
-        sys.exit(tell(report_of(trouble)))
+        sys.exit(tell(error_of(trouble, os.getcwd())))

@@ -10,7 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cogbuild.database.schema import APPLICATION_ID, FORMAT, TABLES
-from cogbuild.errors.state import DatabaseBroken, DatabaseTooNew, DiskTrouble, ReadOnlyData
+from cogbuild.errors.state import DatabaseBroken, DatabaseTooNew, DiskFull, DiskTrouble, ReadOnlyData
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +46,15 @@ class _Held:
     def __del__(self) -> None:
         if self.pid == os.getpid():
             self.con.close()
+
+
+def _no_room(directory: Path) -> bool:
+    """Whether the disk has no room for another file; SQLite says only that it can't open one."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return False
+    return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
 
 
 class Database:
@@ -138,9 +147,11 @@ class Database:
             return trouble
         text = str(trouble)
         error: Exception
-        if "readonly" in text or "unable to open" in text:
+        if "full" in text or ("unable to open" in text and _no_room(self.path.parent)):
+            error = DiskFull(path=self.path, reason=text)
+        elif "readonly" in text or "unable to open" in text:
             error = ReadOnlyData(path=self.path.parent, reason=text)
-        elif "full" in text or "disk I/O" in text:
+        elif "disk I/O" in text:
             error = DiskTrouble(path=self.path, reason=text)
         else:
             error = DatabaseBroken(database=self.path, reason=text)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
 import traceback
+from pathlib import Path
 
 from cogbuild.errors import CogbuildError
+from cogbuild.errors.state import disk_error
 
-__all__ = ["Bug", "report_of"]
+__all__ = ["Bug", "error_of", "report_of"]
 
 
 class Bug(CogbuildError):
@@ -17,6 +20,21 @@ class Bug(CogbuildError):
     fatal = True
     headline = "cogbuild itself failed: this is a bug"
     hint = "report it with the file {report}; what was reported done before is kept"
+
+
+def error_of(trouble: Exception, data: str | os.PathLike[str]) -> CogbuildError:
+    """Return what is to be said of an exception that nobody expected: the disk's fault, or a bug with its report.
+
+    *data* is the directory in which cogbuild was at work.
+    """
+    if isinstance(trouble, OSError):
+        named = trouble.filename if isinstance(trouble.filename, str) else None
+        inside = named is not None and Path(named).is_relative_to(data)
+        if inside or trouble.errno not in (errno.EACCES, errno.EPERM):  # which else is about somebody else's files
+            error = disk_error(trouble, named if named is not None and inside else data)
+            if error is not None:
+                return error
+    return report_of(trouble, os.path.join(data, "logs"))
 
 
 def report_of(trouble: BaseException, directory: str | os.PathLike[str] | None = None) -> Bug:

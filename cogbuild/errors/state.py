@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 from cogbuild.errors import CogbuildError
 
 __all__ = [
     "CacheTooNew",
     "DatabaseBroken",
     "DatabaseTooNew",
+    "DiskFull",
     "DiskTrouble",
     "NoDataDirectory",
     "ObjectDamaged",
     "ObjectMissing",
     "ReadOnlyData",
+    "disk_error",
 ]
 
 
@@ -49,6 +54,11 @@ class ReadOnlyData(StateError):
 
 class DiskTrouble(StateError):
     headline = "the disk refused a write"
+    hint = "look at the disk and at the limits of this user, then run the command again: what was reported done is kept"
+
+
+class DiskFull(DiskTrouble):
+    headline = "the disk is full: {path} can't be written"
     hint = "make room, e.g. with `cogbuild cache gc`, then run the command again"
 
 
@@ -62,3 +72,14 @@ class ObjectDamaged(StateError):
     fatal = False
     headline = "a stored file no longer matches its name"
     hint = "add the model again: `cogbuild models add` puts back what is missing"
+
+
+def disk_error(trouble: OSError, path: str | os.PathLike[str]) -> StateError | None:
+    """Return what an ``OSError`` at or below *path* says of the disk, None where it says something else."""
+    if trouble.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ReadOnlyData(path=path, reason=trouble.strerror)
+    if trouble.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(path=path, reason=trouble.strerror)
+    if trouble.errno in (errno.EIO, errno.EMFILE, errno.ENFILE):
+        return DiskTrouble(path=path, reason=trouble.strerror)
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -45,10 +46,25 @@ def _empty(top: int) -> None:
                         # Moving a directory writes to it (its "..").
                         os.chmod(entry, 0o700, dir_fd=below)
                         moved += 1
-                        os.rename(entry, f"{prefix}{moved}", src_dir_fd=below, dst_dir_fd=top)
+                        _moved_up(entry, f"{prefix}{moved}", below, top)
             finally:
                 os.close(below)
             os.rmdir(name, dir_fd=top)
+
+
+def _moved_up(entry: str, name: str, below: int, top: int) -> None:
+    try:
+        os.rename(entry, name, src_dir_fd=below, dst_dir_fd=top)
+    except OSError as trouble:
+        if trouble.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # No room for another name, even where removing will make some: then one after the other, in place.
+        inside = _opened(entry, below)
+        try:
+            _empty(inside)
+        finally:
+            os.close(inside)
+        os.rmdir(entry, dir_fd=below)
 
 
 def _unlinked(name: str, parent: int) -> bool:

@@ -85,9 +85,9 @@ class Run:
         except CogbuildError as error:
             self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
-            from cogbuild.errors.bugs import report_of
+            from cogbuild.errors.bugs import error_of
 
-            self.fatal = report_of(trouble, self.project.data / "logs")
+            self.fatal = error_of(trouble, self.project.data)
         else:
             return result
         self.engine.cancel()
