@@ -147,9 +147,10 @@ class Database:
             return trouble
         text = str(trouble)
         error: Exception
-        if "full" in text or ("unable to open" in text and _no_room(self.path.parent)):
+        refused = "readonly" in text or "unable to open" in text
+        if "full" in text or (refused and _no_room(self.path.parent)):
             error = DiskFull(path=self.path, reason=text)
-        elif "readonly" in text or "unable to open" in text:
+        elif refused:
             error = ReadOnlyData(path=self.path.parent, reason=text)
         elif "disk I/O" in text:
             error = DiskTrouble(path=self.path, reason=text)

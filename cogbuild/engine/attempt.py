@@ -22,7 +22,8 @@ from cogbuild.engine.places import Places, Shelf
 from cogbuild.engine.preparing import Prepared, Preparer
 from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved, TestRefused
+from cogbuild.errors.adapters import AdapterFilesMoved, ArtifactNoRoom, ModelFilesMoved, TestRefused
+from cogbuild.errors.state import DiskFull
 from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
 from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
@@ -80,6 +81,7 @@ class Runner:
         self._logs = os.path.dirname(project.log(""))
         self._shown_logs = os.path.relpath(self._logs)
         self._cancelled = False
+        self._unrecorded: set[str] = set()  # attempts that no row tells of yet
         self._expose: dict[tuple[Path, Path | None], tuple[Path, ...]] = {}
         self._adapters: dict[Path, Memo] = {}  # what their directories looked like after the last run
         import threading
@@ -102,6 +104,9 @@ class Runner:
             means.pool.close()
             means.shelf.close()
             means.spaces.close()
+        for name in self._unrecorded:  # the disk was full: what no row tells of is nobody's
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._logs}/{name}.log")
         self._turns.close()
 
     def _started(self) -> _Means:
@@ -154,6 +159,7 @@ class Runner:
         reasons = reasons_json(judged.verdict.reasons)
         whose = Whose(name, judged.entry.eid, judged.adapter.name, judged.key, kind, started, reasons)
         places = shelf.take(whose)
+        self._unrecorded.add(name)
         try:
             with LogFile(path) as log:
                 try:
@@ -189,6 +195,7 @@ class Runner:
         """Hear that the attempts are recorded: only now may what tells of them go."""
         shelf = self._means.shelf if self._means is not None else None
         for item in attempts:
+            self._unrecorded.discard(item.attempt.id)
             if item.places is not None and shelf is not None:
                 shelf.give_back(item.places)
             elif item.places is None:
@@ -351,7 +358,10 @@ class Runner:
         if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
             raise error
         mask = self._prepare.mask(judged.adapter)
-        return artifacts_of(ended, prepared.places, self.project.objects, facts, mask)
+        try:
+            return artifacts_of(ended, prepared.places, self.project.objects, facts, mask)
+        except DiskFull as full:  # what is smaller may still fit
+            raise ArtifactNoRoom(**facts, store=full.facts["path"]) from full
 
     def _judged_by_test(
         self,

@@ -21,6 +21,7 @@ __all__ = [
     "ArtifactLineTooMany",
     "ArtifactLineUnreadable",
     "ArtifactNameTwice",
+    "ArtifactNoRoom",
     "ArtifactOutputMissing",
     "ArtifactsFileWrong",
     "ModelFilesMoved",
@@ -172,6 +173,11 @@ class ArtifactInWorkspace(RunError):
 class ArtifactOutputMissing(RunError):
     headline = "{adapter} ended well on {model} but what it named is not there"
     hint = "give the file its final name, or print the name it has"
+
+
+class ArtifactNoRoom(RunError):
+    headline = "there is no room on the disk for what {adapter} made of {model}"
+    hint = "make room, e.g. with `cogbuild cache gc`, and run it again"
 
 
 class ArtifactBothWays(RunError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
+from typing import TYPE_CHECKING
 
 from cogbuild.errors import CogbuildError
+
+if TYPE_CHECKING:
+    import os
 
 __all__ = [
     "CacheTooNew",
