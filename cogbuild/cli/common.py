@@ -72,8 +72,11 @@ def adapter_dirs(command: F) -> F:
 
 
 def print_json(value: Any) -> None:
-    """Print *value* as JSON for machines and people."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print *value* as JSON for machines and people: letters as they are, what commands a terminal escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.replace("\n", "").isprintable():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    click.echo(text)
 
 
 def one_entry(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:

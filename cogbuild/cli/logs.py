@@ -121,6 +121,8 @@ def _print(
     if chosen.log is not None:
         with chosen.log.open("rb") as log:
             _copy(log, write, (lambda: is_running(project, chosen)) if follow else None)
+        if not raw:
+            click.echo(escaped(b"", last=True), nl=False)
         return
     kept = kept_log(project, entry, adapter, chosen.id)
     if kept:
@@ -146,4 +148,4 @@ def _whole(project: Project, entry: EntryRow, adapter: str, chosen: Tried) -> st
 
     if chosen.log is None:
         return kept_log(project, entry, adapter, chosen.id)
-    return chosen.log.read_text("utf-8", "replace")
+    return chosen.log.read_bytes().decode("utf-8", "replace")

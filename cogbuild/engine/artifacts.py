@@ -137,7 +137,7 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
     for key in ("name", "uri"):
         if not isinstance(row.get(key), str) or not row[key] or not row[key].isprintable():
             raise ArtifactsFileWrong(**facts, line=number, reason=f"{key} is missing or no text")
-    if not isinstance(row.get("media_type", ""), str):
+    if not isinstance(row.get("media_type", ""), str) or not row.get("media_type", "").isprintable():
         raise ArtifactsFileWrong(**facts, line=number, reason="media_type is no text")
     return row
 

@@ -1,0 +1,42 @@
+"""Commands as processes of their own, with the bytes that they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from conftest import Sandbox
+
+__all__ = ["Said", "cogbuild"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said."""
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Both, as text; fails where they are no text."""
+        return (self.out + self.err).decode()
+
+
+def cogbuild(box: Sandbox, *arguments: str | bytes, wrapper: tuple[str, ...] = ()) -> Said:
+    """Run one command in the sandbox's site; whatever happens, it shows no traceback."""
+    done = subprocess.run(
+        [*wrapper, sys.executable, "-m", "cogbuild", *arguments],
+        cwd=box.root / "site",
+        env={**os.environ, **box.environ, "COLUMNS": "200"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert b"Traceback" not in done.stdout + done.stderr, done.stderr.decode(errors="replace")
+    return Said(done.returncode, done.stdout, done.stderr)
