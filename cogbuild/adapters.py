@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogbuild import quiet
 from cogbuild.database import models
 from cogbuild.digest import file_digest, tagged
 from cogbuild.errors import CogbuildError, is_text
@@ -28,6 +29,7 @@ from cogbuild.errors.adapters import (
 from cogbuild.errors.models import PathIsNoText
 from cogbuild.fingerprint.manifest import FORMAT, Part, rows_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
+from cogbuild.quiet import IMAGE_ADAPTER
 from cogbuild.spec import ADAPTER_FILE, AdapterSpec
 
 if TYPE_CHECKING:
@@ -47,9 +49,6 @@ __all__ = [
     "order",
     "survey",
 ]
-
-#: The adapter whose artifact is ``COG_CPU_IMAGE``.
-IMAGE_ADAPTER = "docker-cpu"
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,7 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
     Raises errors of declarations, ``TwoAdaptersOneName`` and ``NeedsCircle``.
     """
     found: dict[str, Adapter] = {}
+    directories = list(directories)
     paths = [directory_of(project, text) for text in project.settings.adapters]
     paths += [
         directory_of(project, text, Path.cwd()) if isinstance(text, str) else text.absolute()
@@ -119,7 +119,62 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
                     adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE
                 )
     image = IMAGE_ADAPTER in found
-    return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+    ready = {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+    if ready and not directories:
+        _remember(project, ready)
+    return ready
+
+
+def _remember(project: Project, adapters: dict[str, Adapter]) -> None:
+    """Leave a note of all that was read, so that the next run with nothing to do can tell so by stats alone."""
+    if not project.exists:
+        return
+    programs = _programs(project, adapters.values())
+    directories = _directories(project, adapters.values())
+    if programs is None or directories is None:
+        return
+    standing = quiet.compose(
+        project.environ,
+        root=str(project.root),
+        programs=programs,
+        variables=[name for adapter in adapters.values() for name in adapter.spec.env_hash],
+        directories=directories,
+        sources=[(source.path, source.repo, source.requires) for source in project.settings.models],
+        adapters={adapter.name: (adapter.context, adapter.needs) for adapter in adapters.values()},
+    )
+    if standing is not None and models.memo(project.con, quiet.MEMO) != standing:
+        project.remember(quiet.MEMO, standing)
+
+
+def _programs(project: Project, adapters: Iterable[Adapter]) -> dict[str, str] | None:
+    """Return where the interpreter of each script is; None where one is asked for its version on every run."""
+    found: dict[str, str] = {}
+    for adapter in adapters:
+        program = _shebang(adapter.spec, adapter.script)
+        if program is not None and program not in found:
+            at = quiet.which(program, project.environ.get("PATH"))
+            if at is None or models.memo(project.con, _version_memo(at)) is None:
+                return None
+            found[program] = at
+    return found
+
+
+def _directories(project: Project, adapters: Iterable[Adapter]) -> dict[str, bytes] | None:
+    """Return the stat memo of all that was read of the adapters; None where somebody has just read it otherwise."""
+    found: dict[str, bytes] = {}
+    for adapter in adapters:
+        blob = models.memo(project.con, _memo_name(adapter.directory))
+        memo = Memo.decode(blob)
+        if blob is None or memo is None or memo.tree != adapter.tree:
+            return None
+        found[str(adapter.directory)] = blob
+        if adapter.spec.python and adapter.spec.python.kit:
+            found[str(kit_directory())] = read_tree(kit_directory(), rules="adapter").encode()
+    return found
+
+
+def _memo_name(directory: Path) -> str:
+    return f"adapter:{directory}"
 
 
 @dataclass(frozen=True)
@@ -253,7 +308,7 @@ def load(project: Project, directory: Path) -> Adapter:
     declaration = directory / ADAPTER_FILE
     if not declaration.is_file():
         raise NoAdapterFile(directory=directory)
-    name = f"adapter:{directory}"
+    name = _memo_name(directory)
     old = Memo.decode(models.memo(project.con, name)) if project.exists else None
     memo = read_tree(directory, old, rules="adapter")
     if memo is not old:
@@ -335,24 +390,34 @@ def _kit_rows() -> list[tuple[str, str]]:
 
 def _interpreter(project: Project, spec: AdapterSpec, script: Path) -> str:
     """Return what runs the script: the version that the shebang's program gives, or the program's digest."""
+    program = _shebang(spec, script)
+    if program is None:
+        return "python of its environment" if _is_script(script) else "native"
+    found = quiet.which(program, project.environ.get("PATH"))
+    if found is None:
+        raise ScriptHasNoInterpreter(adapter=spec.name, script=script, interpreter=program or "none")
+    return _version(project, found, os.path.basename(program))
+
+
+def _is_script(script: Path) -> bool:
+    with script.open("rb") as lines:
+        return lines.read(2) == b"#!"
+
+
+def _shebang(spec: AdapterSpec, script: Path) -> str | None:
+    """Return the program that the script's first line names; None: the script itself, or its environment's Python."""
     with script.open("rb") as lines:
         first = lines.readline(512)
     if first.startswith(b"\x7fELF"):
-        return "native"
+        return None
     if not first.startswith(b"#!"):
         raise NoScriptInterpreter(adapter=spec.name, script=script)
     if first.endswith(b"\r\n"):
         raise ScriptHasWindowsLines(adapter=spec.name, script=script)
-    words = os.fsdecode(first[2:]).split()
-    program = _program(words)
+    program = _program(os.fsdecode(first[2:]).split())
     if spec.python is not None and os.path.basename(program).startswith("python") and "/" not in program:
-        return "python of its environment"
-    import shutil
-
-    found = shutil.which(program, path=project.environ.get("PATH", os.defpath))
-    if found is None:
-        raise ScriptHasNoInterpreter(adapter=spec.name, script=script, interpreter=program or "none")
-    return _version(project, os.path.realpath(found), os.path.basename(program))
+        return None
+    return program
 
 
 def _program(words: Sequence[str]) -> str:
@@ -363,9 +428,13 @@ def _program(words: Sequence[str]) -> str:
     return words[0] if words else ""
 
 
-def _version(project: Project, program: str, called: str) -> str:
+def _version_memo(program: str) -> str:
     info = os.stat(program)
-    name = f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}"
+    return f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}"
+
+
+def _version(project: Project, program: str, called: str) -> str:
+    name = _version_memo(program)
     known = models.memo(project.con, name) if project.exists else None
     if known is not None:
         return known.decode()

@@ -24,6 +24,7 @@ from cogbuild.errors.models import (
 from cogbuild.fingerprint.manifest import tree_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
 from cogbuild.objects import TEMPORARY, Finding, disk_errors
+from cogbuild.place import live_directories, repo_for
 from cogbuild.spec import MODEL_FILE, WISHES_FILE, ModelSpec, Wishes, from_json, to_json
 from cogbuild.using import using
 
@@ -71,12 +72,6 @@ class Problem:
     path: str
     error: CogbuildError
     eid: int | None = None  # the version that the directory was at the last look
-
-
-def repo_for(path: Path) -> str:
-    """Return the repo of a model for which none was given: ``local/<directory name>``."""
-    name = path.stem if path.suffix.lower() == ".zip" else path.name
-    return "local/" + (re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "model")
 
 
 def add(
@@ -316,33 +311,8 @@ def _links(project: Project) -> list[Link]:
 
 def _declared_links(project: Project) -> dict[str, str]:
     """Return repo by path of the live directories that the settings name."""
-    wanted: dict[str, str] = {}
-    for source in project.settings.models:
-        if not all(_importable(module) for module in source.requires):
-            continue
-        pattern = os.path.join(project.root, source.path)
-        for path in _matching(pattern):
-            if path != pattern and not os.path.isfile(os.path.join(path, MODEL_FILE)):
-                continue
-            real = os.path.realpath(path)
-            wanted.setdefault(real, source.repo or repo_for(Path(real)))
-    return wanted
-
-
-def _matching(pattern: str) -> list[str]:
-    if not any(mark in pattern for mark in "*?["):
-        return [pattern]
-    import glob
-
-    return sorted(glob.glob(pattern))
-
-
-def _importable(module: str) -> bool:
-    from importlib.util import find_spec
-
-    with contextlib.suppress(ImportError, ValueError):
-        return find_spec(module) is not None
-    return False
+    sources = ((source.path, source.repo, source.requires) for source in project.settings.models)
+    return live_directories(str(project.root), sources)
 
 
 def find(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:

@@ -13,7 +13,9 @@ from cogbuild.database import Database, models
 from cogbuild.digest import hexdigest
 from cogbuild.errors.state import NoDataDirectory
 from cogbuild.objects import Objects, disk_errors
-from cogbuild.spec import SETTINGS_FILE, Settings, from_json, to_json
+from cogbuild.place import DATA_DIRECTORY, data_directory
+from cogbuild.place import settings_file as _settings_file
+from cogbuild.spec import Settings, from_json, to_json
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 __all__ = ["DATA_DIRECTORY", "Project"]
-
-DATA_DIRECTORY = ".cogbuild"
 
 
 class Project:
@@ -45,14 +45,11 @@ class Project:
 
         Raises ``NoDataDirectory``.
         """
-        named = data_dir or os.environ.get("COGBUILD_DATA_DIR")
-        if named:
-            return cls(Path(named))
-        here = (start or Path.cwd()).absolute()
-        for directory in (here, *here.parents):
-            if (directory / DATA_DIRECTORY).is_dir() or settings_file(directory) is not None:
-                return cls(directory / DATA_DIRECTORY)
-        raise NoDataDirectory(directory=here)
+        here = str((start or Path.cwd()).absolute())
+        data = data_directory(data_dir, here)
+        if data is None:
+            raise NoDataDirectory(directory=here)
+        return cls(Path(data))
 
     @cached_property
     def objects(self) -> Objects:
@@ -141,14 +138,8 @@ class Project:
 
 def settings_file(directory: Path) -> Path | None:
     """Return the settings file in *directory*: ``cogbuild.yaml``, or ``pyproject.toml`` with ``[tool.cogbuild]``."""
-    own = directory / SETTINGS_FILE
-    if own.is_file():
-        return own
-    shared = directory / "pyproject.toml"
-    with contextlib.suppress(OSError):
-        if b"[tool.cogbuild]" in shared.read_bytes():
-            return shared
-    return None
+    found = _settings_file(directory)
+    return Path(found) if found is not None else None
 
 
 def _parse(data: bytes, path: Path) -> Settings:

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "cogbuild"
 FLOORS = {
     "errors": 0,
     "digest": 0,
+    "place": 0,
     "spec": 1,
     "archive": 2,
     "fingerprint": 2,
@@ -22,6 +23,7 @@ FLOORS = {
     "process": 2,
     "using": 2,
     "project": 3,
+    "quiet": 3,
     "verdict": 3,
     "environment": 3,
     "workspace": 3,

@@ -56,6 +56,13 @@ def adapt(
 
     Each option may be given more than once. One failure never hides another pair's success.
     """
+    if not (models or repos or names or directories or force or dry_run or in_json):
+        fresh = output.fresh_pairs()
+        if fresh is not None:
+            from cogbuild.quiet import summary
+
+            click.echo(summary(fresh))
+            return
     from cogbuild.planner import Selection
 
     planner = output.planner(directories)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +46,14 @@ class Output:
             click.get_current_context().find_root().call_on_close(self._project.close)
         return self._project
 
+    def fresh_pairs(self) -> int | None:
+        """Return how many pairs there are where nothing at all is to be done; None: look closer."""
+        from cogbuild.place import data_directory
+        from cogbuild.quiet import fresh_pairs
+
+        data = data_directory(self.data_dir)
+        return fresh_pairs(data) if data is not None else None
+
     def planner(self, directories: Sequence[str] = ()) -> Planner:
         """Return a planner over the active adapters and those in *directories*."""
         from cogbuild.adapters import active
@@ -73,6 +80,8 @@ def adapter_dirs(command: F) -> F:
 
 def print_json(value: Any) -> None:
     """Print *value* as JSON for machines and people: letters as they are, what commands a terminal escaped."""
+    import json
+
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not text.replace("\n", "").isprintable():
         text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

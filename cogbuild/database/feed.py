@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def adapter_id(con: sqlite3.Connection, name: str) -> int | None:
@@ -49,6 +49,34 @@ def reset_scopes(con: sqlite3.Connection) -> None:
     con.execute("UPDATE adapters SET context = NULL, mark = 0")
 
 
+def all_done(con: sqlite3.Connection, contexts: Mapping[str, str]) -> bool:
+    """Whether each adapter is done under its context up to the end of the feed, with nothing listed."""
+    last = last_seq(con)
+    rows = con.execute(
+        "SELECT name, context, mark, EXISTS(SELECT 1 FROM pending p JOIN entries e USING (eid) "
+        "WHERE p.aid = a.aid AND e.live) FROM adapters a"
+    )
+    done = {name: context for name, context, mark, listed in rows if mark >= last and not listed}
+    return all(done.get(name) == bytes.fromhex(context) for name, context in contexts.items())
+
+
+def wishes(con: sqlite3.Connection) -> list[tuple[str | None, bool, int]]:
+    """Return (the adapters wished for as JSON, whether an image is given, how many live entries), of those that do not
+    simply want every adapter.
+    """
+    rows = con.execute(
+        "SELECT settings ->> 'adapters', coalesce(cpu_image, '') != '', COUNT(*) FROM entries "
+        "INDEXED BY entries_special WHERE live AND (cpu_image IS NOT NULL OR settings ->> 'adapters' IS NOT NULL) GROUP BY 1, 2"
+    )
+    return [(wished, bool(image), count) for wished, image, count in rows]
+
+
+def memo(con: sqlite3.Connection, name: str) -> bytes | None:
+    """Return a memo: something that can be worked out again."""
+    row = con.execute("SELECT value FROM memos WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
+
+
 def last_seq(con: sqlite3.Connection) -> int:
     """Return the highest number given out in the feed."""
     row = con.execute("SELECT value FROM meta WHERE name = 'seq'").fetchone()
@@ -58,14 +86,15 @@ def last_seq(con: sqlite3.Connection) -> int:
 def eids_above(con: sqlite3.Connection, mark: int) -> list[int]:
     """Return the live entries that moved since *mark*, newest first."""
     rows = con.execute(
-        "SELECT eid FROM entries WHERE seq > ? AND live ORDER BY added DESC, eid DESC", (mark,)
+        "SELECT eid FROM entries WHERE seq > ? AND live ORDER BY +added DESC, eid DESC",  # by seq, not by age
+        (mark,),
     )
     return [eid for (eid,) in rows]
 
 
 def count_live(con: sqlite3.Connection) -> int:
     """Return how many live entries there are."""
-    return int(con.execute("SELECT COUNT(*) FROM entries WHERE live").fetchone()[0])
+    return int(con.execute("SELECT value FROM meta WHERE name = 'live'").fetchone()[0])
 
 
 def pending(con: sqlite3.Connection, aid: int) -> dict[int, str]:

@@ -6,9 +6,9 @@ nothing that counts. Times, owners and other mode bits never count.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-import struct
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.digest import file_digest, tagged
 from cogbuild.errors.models import FileChangedWhileRead, LinkLeavesModel, SpecialFile, UnreadableFile
+from cogbuild.fingerprint import glance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,13 +27,10 @@ TREE_TAG = "tree/1"
 
 #: Left out of every tree, besides ``*.pyc`` and what ``.dockerignore`` excludes.
 ALWAYS_LEFT_OUT = frozenset({".git", "__pycache__", ".cogbuild"})
-_ROOT_LEFT_OUT = frozenset({"cog-adapters.yaml", ".cog/tmp"})
+#: What a model wants of adapters is no part of the model.
+WISHES_FILE = "cog-adapters.yaml"
+_ROOT_LEFT_OUT = frozenset({WISHES_FILE, ".cog/tmp"})
 _ALWAYS_KEPT = frozenset({"cog.yaml"})
-
-# git's "racy" rule: a file this young when it was hashed may change again within the same time stamp.
-_RACY_NS = 2_000_000_000
-
-_STAT = struct.Struct(">cQqqQ")
 
 
 class Entry(NamedTuple):
@@ -110,45 +108,36 @@ class _Seen(NamedTuple):
     path: str
     kind: str
     size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    def packed(self) -> bytes:
-        kind = self.kind.encode()
-        return (
-            os.fsencode(self.path)
-            + b"\0"
-            + _STAT.pack(kind, self.size, self.mtime_ns, self.ctime_ns, self.inode)
-        )
+    changed_ns: int  # when it last changed in any way
+    row: bytes  # its stat, packed; b"" for a directory with nothing in it
 
 
 @dataclass(frozen=True)
 class Memo:
     """What a directory looked like when it was last read: a hint that saves hashing, packed as one blob."""
 
-    stats: tuple[bytes, ...]  # one packed row an entry; b"" for a file that was too young to trust
+    stats: tuple[bytes, ...]  # one packed row an entry; of no use for a file that was too young to trust
     tree: Tree
+    #: Directories, and files beside the tree that say what is in it, with their rows.
+    places: tuple[tuple[str, bytes], ...] = ()
 
     def encode(self) -> bytes:
-        """Return the memo as bytes."""
-        tree = self.tree.encode()
-        rows = b"".join(len(row).to_bytes(4, "big") + row for row in self.stats)
-        return b"\1" + len(tree).to_bytes(8, "big") + tree + rows
+        """Return the memo as bytes, which ``glance.same`` reads as well."""
+        files = [(entry.path, row) for entry, row in zip(self.tree.entries, self.stats, strict=True) if row]
+        names, rows = zip(*self.places, *files, strict=True)
+        return glance.pack(names, rows) + self.tree.encode()
 
     @classmethod
     def decode(cls, blob: bytes | None) -> Memo | None:
         """Return the memo, or None where there is none of this format."""
-        if not blob or blob[0] != 1:
+        if not blob or (unpacked := glance.unpack(blob)) is None:
             return None
-        size = int.from_bytes(blob[1:9], "big")
-        rows = []
-        at = 9 + size
-        while at < len(blob):
-            length = int.from_bytes(blob[at : at + 4], "big")
-            rows.append(blob[at + 4 : at + 4 + length])
-            at += 4 + length
-        return cls(tuple(rows), Tree.decode(blob[9 : 9 + size]))
+        names, rows, rest = unpacked
+        tree = Tree.decode(rest)
+        places = len(names) - sum(entry.kind != "d" for entry in tree.entries)
+        files = iter(rows[places:])
+        stats = tuple(next(files) if entry.kind != "d" else b"" for entry in tree.entries)
+        return cls(stats, tree, tuple(zip(names[:places], rows[:places], strict=True)))
 
 
 def read_tree(
@@ -162,23 +151,35 @@ def read_tree(
     Raises ``SpecialFile``, ``LinkLeavesModel``, ``UnreadableFile``, ``FileChangedWhileRead``; ``OSError`` for the root.
     """
     base = os.fspath(root)
-    seen = look(base, rules)
-    stats = tuple(item.packed() for item in seen)
-    if memo is not None and stats == memo.stats:
+    trusted_before = (time.time_ns() if now_ns is None else now_ns) - glance.RACY_NS
+    seen, around = look(base, rules)
+    places = tuple((item.path, _trusted(item, trusted_before)) for item in around)
+    if memo is not None and places == memo.places and _is_like(seen, memo):
         return memo
-    known: dict[bytes, str] = {}
+    known: dict[tuple[str, bytes], str] = {}
     if memo is not None:
-        known = {row: entry.value for row, entry in zip(memo.stats, memo.tree.entries, strict=True) if row}
-    trusted_before = (time.time_ns() if now_ns is None else now_ns) - _RACY_NS
+        known = {
+            (entry.path, row): entry.value for row, entry in zip(memo.stats, memo.tree.entries, strict=True)
+        }
     entries, rows = [], []
-    for item, row in zip(seen, stats, strict=True):
-        value = known.get(row)
+    for item in seen:
+        value = known.get((item.path, item.row))
         entries.append(
             _entry(base, item) if value is None else Entry(item.path, item.kind, value, _size(item))
         )
-        racy = item.kind in "fx" and max(item.mtime_ns, item.ctime_ns) >= trusted_before
-        rows.append(b"" if racy else row)
-    return Memo(tuple(rows), Tree(tuple(entries)))
+        rows.append(_trusted(item, trusted_before) if item.kind in "fx" else item.row)
+    return Memo(tuple(rows), Tree(tuple(entries)), places)
+
+
+def _is_like(seen: Sequence[_Seen], memo: Memo) -> bool:
+    entries = memo.tree.entries
+    return tuple(item.row for item in seen) == memo.stats and [item.path for item in seen] == [
+        entry.path for entry in entries
+    ]
+
+
+def _trusted(item: _Seen, before_ns: int) -> bytes:
+    return item.row if item.changed_ns < before_ns else glance.UNTRUSTED
 
 
 def _size(item: _Seen) -> int:
@@ -225,27 +226,53 @@ def _always(path: str) -> bool:
     return name in ALWAYS_LEFT_OUT or name.endswith(".pyc")
 
 
-def look(root: str, rules: str = "model") -> list[_Seen]:
-    """Return what counts below *root* with its stat, in the order of the paths' bytes; nothing is opened.
+def look(root: str, rules: str = "model") -> tuple[list[_Seen], list[_Seen]]:
+    """Return what counts below *root*, in the order of the paths' bytes, and the places that say so; nothing is opened.
 
+    The places are the directories that were listed (the root is ``""``), ``.dockerignore`` and ``cog-adapters.yaml``.
     Raises ``SpecialFile`` for a FIFO, socket or device.
     """
+    places: list[_Seen] = []
     excluded: Callable[[str], bool] | None = _always if rules == "adapter" else None
     reincludes = False
     if rules == "model":
+        places += _beside(root)
         excluded, reincludes = _dockerignore(root)
     seen: list[_Seen] = []
-    _walk(root, "", excluded, seen, prune=not reincludes)
+    _walk(root, "", excluded, seen, places, prune=not reincludes)
     seen.sort(key=lambda item: os.fsencode(item.path))
-    return seen
+    return seen, places
+
+
+def _beside(root: str) -> Iterator[_Seen]:
+    """Yield the files that count although the tree may not hold them; looked at before they are read."""
+    for name in (".dockerignore", WISHES_FILE):
+        with contextlib.suppress(OSError):
+            info = os.lstat(os.path.join(root, name))
+            if stat.S_ISREG(info.st_mode):
+                yield _seen(name, "f", info)
+            else:  # what a symlink leads to is not in its own stat
+                yield _Seen(name, "f", 0, 0, glance.UNTRUSTED)
+
+
+def _seen(path: str, kind: str, info: os.stat_result) -> _Seen:
+    return _Seen(path, kind, info.st_size, max(info.st_mtime_ns, info.st_ctime_ns), glance.row(info))
 
 
 def _walk(
-    full: str, prefix: str, excluded: Callable[[str], bool] | None, seen: list[_Seen], *, prune: bool
+    full: str,
+    prefix: str,
+    excluded: Callable[[str], bool] | None,
+    seen: list[_Seen],
+    places: list[_Seen],
+    *,
+    prune: bool,
 ) -> bool:
-    """Append what counts below *full*; return whether anything did."""
+    """Append what counts below *full* and the directories that were listed; return whether anything counts."""
     found = False
     try:
+        # Before it is listed: what comes later moves the directory's time.
+        places.append(_seen(prefix.rstrip("/"), "d", os.stat(full)))
         listing = list(os.scandir(full))
     except OSError as trouble:
         if not prefix:
@@ -258,20 +285,16 @@ def _walk(
         if item.is_dir(follow_symlinks=False):
             if out and (prune or _never_in_models(path)):
                 continue
-            inner = _walk(item.path, path + "/", excluded, seen, prune=prune)
+            inner = _walk(item.path, path + "/", excluded, seen, places, prune=prune)
             if not inner and not out:
-                seen.append(_Seen(path, "d", 0, 0, 0, 0))
+                seen.append(_Seen(path, "d", 0, 0, b""))
             found = found or inner or not out
             continue
         if out:
             continue
         found = True
         info = item.stat(follow_symlinks=False)
-        seen.append(
-            _Seen(
-                path, _kind(path, info.st_mode), info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
-            )
-        )
+        seen.append(_seen(path, _kind(path, info.st_mode), info))
     return found
 
 

@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cogbuild.place import MODEL_FILE, SETTINGS_FILE
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,8 +35,6 @@ __all__ = [
 ]
 
 ADAPTER_FILE = "cog-adapter.yaml"
-MODEL_FILE = "cog.yaml"
-SETTINGS_FILE = "cogbuild.yaml"
 WISHES_FILE = "cog-adapters.yaml"
 
 #: The variables of the 2021 contract, in the order in which Cog set them.

@@ -1,12 +1,12 @@
-"""The door that ``doit`` opens: a task loader, its verdicts in place of doit's state, and a reporter.
+"""The door that ``doit`` opens: a task loader and a reporter.
 
-A subclass of doit's own loader, so that a user's tasks in ``dodo.py`` keep working beside the pairs. Tasks are made only
-for what the command needs: pairs that are not fresh for a run, the named ones for a selection, all of them otherwise.
+A subclass of doit's own loader, so that a user's tasks in ``dodo.py`` keep working beside the pairs. Where there is
+nothing to do at all, that is all that is imported of cogbuild; ``chosen`` makes the tasks otherwise.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,24 +14,15 @@ from doit.cmd_base import DodoTaskLoader
 from doit.exceptions import InvalidDodoFile, UnmetDependency
 from doit.reporter import ConsoleReporter
 
-from cogbuild import adapters, library
-from cogbuild.database import models
 from cogbuild.errors import CogbuildError
-from cogbuild.planner import Judge, Plan, Planner, Selection
-from cogbuild.planner.judging import Judged, pair_name
-from cogbuild.project import Project
-from cogbuild.report.watching import watcher
-from cogbuild.tasks.described import described
-from cogbuild.tasks.pairs import BASENAME, blocked, task_name, tasks_of
-from cogbuild.tasks.running import Run
-from cogbuild.tasks.state import PairState
+from cogbuild.tasks import BASENAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from doit.task import Task
 
-__all__ = ["Loader"]
+    from cogbuild.tasks.running import Run
+
+__all__ = ["Loader", "Reporter", "group"]
 
 _DATA_DIR = {
     "section": "task loader",
@@ -78,111 +69,39 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
     def load_tasks(self, cmd: Any, pos_args: list[str]) -> list[Task]:
         """Return the user's tasks and those of the pairs that the command is about."""
         own = super().load_tasks(cmd, pos_args)
+        asked = list(pos_args)
+        if not own and cmd.execute_tasks and asked in ([], [BASENAME]) and self._nothing_to_do():
+            cmd.sel_tasks = []
+            return [group([])]
+        from cogbuild.tasks.chosen import pairs
+
         try:
-            return [*own, *self._pairs(cmd, list(pos_args), own)]
+            return [*own, *pairs(self.params, cmd, asked, own)]
         except CogbuildError as error:
             raise InvalidDodoFile(str(error)) from error
 
-    def _pairs(self, cmd: Any, asked: list[str], own: list[Task]) -> list[Task]:
-        project = Project.find(data_dir=self.params["data_dir"] or None)
-        planner = Planner(project, adapters.active(project, self.params["adapter_dir"]))
-        mine = [name for name in asked if name == BASENAME or name.startswith(BASENAME + ":")]
-        if cmd.execute_tasks:
-            return self._to_run(cmd, project, planner, asked, mine, own)
-        library.refresh_links(project)
-        keeper = PairState(planner.judge, cmd.dep_manager)
-        cmd.dep_manager = keeper
-        chosen = (
-            [] if asked and not mine else _named(project, planner.judge, mine if BASENAME not in mine else [])
-        )
-        return self._with_group(cmd, [described(keeper, judged) for judged in chosen], own, asked)
+    def _nothing_to_do(self) -> bool:
+        from cogbuild.place import data_directory
+        from cogbuild.quiet import fresh_pairs
 
-    def _to_run(  # noqa: PLR0917 - the parts of one command
-        self, cmd: Any, project: Project, planner: Planner, asked: list[str], mine: list[str], own: list[Task]
-    ) -> list[Task]:
-        always = bool(self.params.get("always"))
-        if asked and not mine:  # only tasks of the user's own are asked for
-            return []
-        if not asked or BASENAME in mine:
-            plan = planner.plan(Selection(force=always))
-            todo = list(plan)
-        else:
-            problems = library.refresh_links(project)
-            todo = list(_named(project, planner.judge, mine, closed=True))
-            plan = Plan(planner.judge, [], {}, len(todo), record=True, problems=problems)
-            if always:
-                planner.judge.forced |= {(judged.entry.eid, judged.adapter.name) for judged in todo}
-        jobs = int(self.params.get("num_process") or 0)
-        keeper = PairState(planner.judge, cmd.dep_manager)
-        cmd.dep_manager = keeper
-        # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
-        # reporter, nothing that is passed over.
-        alone = self.params.get("reporter") is Reporter and all(name in mine for name in asked or own)
-        alone = alone and (always or not any(judged.verdict.settled for judged in todo))
-        shown = watcher(sys.stdout, sys.stderr, alone=alone)
-        run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
-        Reporter.run = run
-        run.begin()
-        run.expect(len(todo))
-        run.engine.seal(todo)
-        tasks = tasks_of(run, todo)
-        for task in tasks:
-            keeper.tasks[task.name] = next(item for item in task._actions)  # noqa: SLF001 - `actions` makes copies
-        group = self._with_group(cmd, tasks, own, asked)
-        if not asked or BASENAME in asked:
-            # The group itself is not run: it would fail with every pair that fails, and doit would exit with 2.
-            others = [task.name for task in own if not task.subtask_of] if not asked else []
-            cmd.sel_tasks = [
-                *others,
-                *(name for name in asked if name != BASENAME),
-                *(task.name for task in tasks),
-            ]
-        return group
-
-    def _with_group(self, cmd: Any, tasks: list[Task], own: list[Task], asked: list[str]) -> list[Task]:
-        from doit.task import Task
-
-        group = Task(
-            BASENAME,
-            None,
-            task_dep=[task.name for task in tasks],
-            has_subtask=True,
-            doc="every model built by every adapter",
-        )
-        if not asked and cmd.sel_tasks is None and not cmd.execute_tasks:
-            cmd.sel_tasks = [BASENAME, *(task.name for task in own if not task.subtask_of)]
-        return [group, *tasks]
+        if self.params.get("always") or self.params["adapter_dir"]:
+            return False
+        data = data_directory(self.params["data_dir"] or None)
+        Reporter.fresh = fresh_pairs(data) if data is not None else None
+        return Reporter.fresh is not None
 
 
-def _named(project: Project, judge: Judge, names: list[str], *, closed: bool = False) -> Iterable[Judged]:
-    """Yield the pairs that task names and wildcards choose, all where there are none; *closed*: and those they need."""
-    seen: set[tuple[int, str]] = set()
-    for entry in _entries(project, names):
-        wanted = judge.wanted(entry)
-        chosen = [name for name in wanted if not names or _chosen(task_name(pair_name(entry, name)), names)]
-        for name in judge.closure(chosen) if closed else chosen:
-            if name in wanted and (entry.eid, name) not in seen:
-                seen.add((entry.eid, name))
-                yield judge.look(entry, name)
+def group(tasks: list[Task]) -> Task:
+    """Return the task that all pairs are subtasks of."""
+    from doit.task import Task
 
-
-def _chosen(task: str, names: list[str]) -> bool:
-    return any(fnmatch.fnmatch(task, name) if "*" in name else task == name for name in names)
-
-
-def _entries(project: Project, names: list[str]) -> list[models.EntryRow]:
-    """Return the entries that names can mean; a wildcard can mean any."""
-    if not project.exists:
-        return []
-    if not names or any("*" in name for name in names):
-        return models.entries(project.con)
-    found = []
-    for name in names:
-        repo, _, rest = name.removeprefix(BASENAME + ":").partition("@")
-        prefix = rest.partition(":")[0]
-        if prefix:
-            found += models.entries(project.con, prefix=prefix, repos=[repo])
-    return found
+    return Task(
+        BASENAME,
+        None,
+        task_dep=[task.name for task in tasks],
+        has_subtask=True,
+        doc="every model built by every adapter",
+    )
 
 
 class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
@@ -190,6 +109,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
 
     desc = "cogbuild's lines for pairs, doit's own for other tasks"
     run: Run | None = None
+    #: How many pairs there are, where none of them had anything to do.
+    fresh: int | None = None
 
     def execute_task(self, task: Task) -> None:
         """Tell of a user's task."""
@@ -213,11 +134,19 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
         if not _is_pair(task):
             super().add_failure(task, fail)
         elif isinstance(fail, UnmetDependency) and self.run is not None:
+            from cogbuild.tasks.pairs import blocked
+
             blocked(self.run, task)
 
     def complete_run(self) -> None:
         """Say what came of the run; an interruption and an unusable store decide the exit code."""
         super().complete_run()
+        fresh, type(self).fresh = type(self).fresh, None
+        if fresh is not None:
+            from cogbuild.quiet import summary
+
+            self.write(summary(fresh) + "\n")
+            gc.freeze()  # the process is about to end: what is imported need not be walked over once more
         run = type(self).run
         if run is None:
             return

@@ -14,6 +14,7 @@ from doit.task import Stream, Task
 
 from cogbuild.engine import Status
 from cogbuild.planner.judging import pair_name
+from cogbuild.tasks import BASENAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from cogbuild.planner import Judge, Judged
     from cogbuild.tasks.running import Run
 
-__all__ = ["BASENAME", "PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
+__all__ = ["PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
 
-BASENAME = "adapt"
+#: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
+_ENDING = 8
 _UNSUCCESSFUL = (Status.FAILED, Status.BLOCKED, Status.CANCELLED)
 
 
@@ -134,5 +136,6 @@ def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     control = TaskControl(tasks_of(run, chunk))
     control.process(None)
     arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]
-    runner = MThreadRunner(*arguments, min(jobs, len(chunk))) if jobs > 1 else Runner(*arguments)
+    threads = min(jobs + _ENDING, len(chunk))
+    runner = MThreadRunner(*arguments, threads) if jobs > 1 else Runner(*arguments)
     runner.run_all(control.task_dispatcher())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from doit.dependency import DbmDB, Dependency, DependencyStatus
+from doit.dependency import Dependency, DependencyStatus
 from doit.exceptions import InvalidCommand
 
 from cogbuild.database import feed, models
 from cogbuild.errors import CogbuildError
 from cogbuild.report.words import reason_text
-from cogbuild.tasks.pairs import BASENAME, PairAction, Verdicts
+from cogbuild.tasks import BASENAME
+from cogbuild.tasks.pairs import PairAction, Verdicts
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from cogbuild.planner import Judge, Judged
 
-__all__ = ["LazyState", "PairState"]
+__all__ = ["PairState"]
 
 
 class PairState(Verdicts):
@@ -142,47 +142,3 @@ class _Said:
             if verdict.kind is not Kind.FRESH
             else "fresh"
         )
-
-
-class LazyState:
-    """doit's state file for a user's own tasks, opened when one of them asks: pairs leave no such file."""
-
-    desc = "doit's own state (dbm), made only where tasks of your own need it"
-
-    def __init__(self, name: str, codec: object, *, module_name: str | None = None) -> None:
-        self.name = name
-        self._codec = codec
-        self._module = module_name
-        self._opened: Any = None
-
-    @property
-    def _state(self) -> Any:
-        if self._opened is None:
-            self._opened = DbmDB(self.name, self._codec, module_name=self._module)
-        return self._opened
-
-    def get(self, task_id: str, dependency: str) -> Any:
-        """Return what is kept; as doit's own."""
-        return self._state.get(task_id, dependency)
-
-    def set(self, task_id: str, dependency: str, value: Any) -> None:
-        """Keep a value; as doit's own."""
-        self._state.set(task_id, dependency, value)
-
-    def in_(self, task_id: str) -> bool:
-        """Whether anything is kept of a task; as doit's own."""
-        return bool(self._state.in_(task_id))
-
-    def remove(self, task_id: str) -> None:
-        """Forget a task; as doit's own."""
-        self._state.remove(task_id)
-
-    def remove_all(self) -> None:
-        """Forget every task, where there is a state to forget."""
-        if self._opened is not None or os.path.exists(self.name):
-            self._state.remove_all()
-
-    def dump(self) -> None:
-        """Write the state where there is any."""
-        if self._opened is not None:
-            self._opened.dump()

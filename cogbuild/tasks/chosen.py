@@ -1,0 +1,124 @@
+"""The pairs that a doit command is about, as tasks; our verdicts take the place of doit's state.
+
+Tasks are made only for what the command needs: pairs that are not fresh for a run, the named ones for a selection, all
+of them otherwise.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cogbuild import adapters, library
+from cogbuild.database import models
+from cogbuild.planner import Judge, Plan, Planner, Selection
+from cogbuild.planner.judging import Judged, pair_name
+from cogbuild.project import Project
+from cogbuild.report.watching import watcher
+from cogbuild.tasks import BASENAME
+from cogbuild.tasks.described import described
+from cogbuild.tasks.loader import Reporter, group
+from cogbuild.tasks.pairs import task_name, tasks_of
+from cogbuild.tasks.running import Run
+from cogbuild.tasks.state import PairState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from doit.task import Task
+
+__all__ = ["pairs"]
+
+
+def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task]:
+    """Return the tasks of the pairs that *cmd* is about, and their group. *asked* are the names on the command line."""
+    project = Project.find(data_dir=params["data_dir"] or None)
+    planner = Planner(project, adapters.active(project, params["adapter_dir"]))
+    mine = [name for name in asked if name == BASENAME or name.startswith(BASENAME + ":")]
+    if cmd.execute_tasks:
+        return _to_run(params, cmd, planner, asked, mine, own)
+    library.refresh_links(project)
+    keeper = PairState(planner.judge, cmd.dep_manager)
+    cmd.dep_manager = keeper
+    chosen = (
+        [] if asked and not mine else _named(project, planner.judge, mine if BASENAME not in mine else [])
+    )
+    tasks = [described(keeper, judged) for judged in chosen]
+    if not asked and cmd.sel_tasks is None:
+        cmd.sel_tasks = [BASENAME, *(task.name for task in own if not task.subtask_of)]
+    return [group(tasks), *tasks]
+
+
+def _to_run(  # noqa: PLR0917 - the parts of one command
+    params: Any, cmd: Any, planner: Planner, asked: list[str], mine: list[str], own: list[Task]
+) -> list[Task]:
+    project = planner.project
+    always = bool(params.get("always"))
+    if asked and not mine:  # only tasks of the user's own are asked for
+        return []
+    if not asked or BASENAME in mine:
+        plan = planner.plan(Selection(force=always))
+        todo = list(plan)
+    else:
+        problems = library.refresh_links(project)
+        todo = list(_named(project, planner.judge, mine, closed=True))
+        plan = Plan(planner.judge, [], {}, len(todo), record=True, problems=problems)
+        if always:
+            planner.judge.forced |= {(judged.entry.eid, judged.adapter.name) for judged in todo}
+    jobs = int(params.get("num_process") or 0)
+    keeper = PairState(planner.judge, cmd.dep_manager)
+    cmd.dep_manager = keeper
+    # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
+    # reporter, nothing that is passed over.
+    alone = params.get("reporter") is Reporter and all(name in mine for name in asked or own)
+    alone = alone and (always or not any(judged.verdict.settled for judged in todo))
+    shown = watcher(sys.stdout, sys.stderr, alone=alone)
+    run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
+    Reporter.run = run
+    run.begin()
+    run.expect(len(todo))
+    run.engine.seal(todo)
+    tasks = tasks_of(run, todo)
+    for task in tasks:
+        keeper.tasks[task.name] = next(item for item in task._actions)  # noqa: SLF001 - `actions` makes copies
+    if not asked or BASENAME in asked:
+        # The group itself is not run: it would fail with every pair that fails, and doit would exit with 2.
+        others = [task.name for task in own if not task.subtask_of] if not asked else []
+        cmd.sel_tasks = [
+            *others,
+            *(name for name in asked if name != BASENAME),
+            *(task.name for task in tasks),
+        ]
+    return [group(tasks), *tasks]
+
+
+def _named(project: Project, judge: Judge, names: list[str], *, closed: bool = False) -> Iterable[Judged]:
+    """Yield the pairs that task names and wildcards choose, all where there are none; *closed*: and those they need."""
+    seen: set[tuple[int, str]] = set()
+    for entry in _entries(project, names):
+        wanted = judge.wanted(entry)
+        chosen = [name for name in wanted if not names or _chosen(task_name(pair_name(entry, name)), names)]
+        for name in judge.closure(chosen) if closed else chosen:
+            if name in wanted and (entry.eid, name) not in seen:
+                seen.add((entry.eid, name))
+                yield judge.look(entry, name)
+
+
+def _chosen(task: str, names: list[str]) -> bool:
+    return any(fnmatch.fnmatch(task, name) if "*" in name else task == name for name in names)
+
+
+def _entries(project: Project, names: list[str]) -> list[models.EntryRow]:
+    """Return the entries that names can mean; a wildcard can mean any."""
+    if not project.exists:
+        return []
+    if not names or any("*" in name for name in names):
+        return models.entries(project.con)
+    found = []
+    for name in names:
+        repo, _, rest = name.removeprefix(BASENAME + ":").partition("@")
+        prefix = rest.partition(":")[0]
+        if prefix:
+            found += models.entries(project.con, prefix=prefix, repos=[repo])
+    return found
