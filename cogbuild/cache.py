@@ -16,6 +16,7 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from cogbuild.database.pairs import Artifact, dump_artifacts, load_artifacts
 from cogbuild.digest import DIGEST_SIZE, hexdigest
@@ -247,6 +248,7 @@ class Cache:
 
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        self._refuse_planted(diskcache.core)
         try:
             return diskcache.Cache(
                 str(self.directory),
@@ -267,6 +269,20 @@ class Cache:
             number = found.name.removeprefix("records-v")
             if number.isdigit() and int(number) > FORMAT:
                 raise CacheTooNew(cache=found, readable=f"v{FORMAT}")
+
+    def _refuse_planted(self, known: Any) -> None:
+        """Refuse settings that diskcache never wrote: it would make pragmas and arguments of them."""
+        try:
+            file = f"file:{quote(os.fsencode(self.directory / 'cache.db'))}?mode=rw"
+            with contextlib.closing(sqlite3.connect(file, uri=True, timeout=_BUSY_SECONDS)) as con:
+                found = con.execute("SELECT key, value FROM Settings").fetchall()
+        except sqlite3.OperationalError:
+            return  # nothing there yet, or nothing that can be opened: told when it is
+        texts = {"eviction_policy": "none", "sqlite_journal_mode": "wal"}
+        for key, value in found:
+            ours = key in known.DEFAULT_SETTINGS or key in known.METADATA
+            if not ours or not (isinstance(value, int) or value == texts.get(key)):
+                raise sqlite3.DatabaseError("a setting that is none of ours")
 
     def _set_aside(self, broken: Any, why: str) -> None:
         if broken is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from conftest import Sandbox
 
-__all__ = ["Said", "cogbuild"]
+__all__ = ["Said", "cogbuild", "here"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +42,27 @@ def cogbuild(box: Sandbox, *arguments: str | bytes, wrapper: tuple[str, ...] = (
     )
     assert b"Traceback" not in done.stdout + done.stderr, done.stderr.decode(errors="replace")
     return Said(done.returncode, done.stdout, done.stderr)
+
+
+def here(box: Sandbox, *arguments: str) -> Said:
+    """Run one command in this process, which is quicker."""
+    from cogbuild.cli import main
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    before, argv = os.getcwd(), sys.argv
+    os.chdir(box.root / "site")
+    sys.argv = ["cogbuild", *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    assert "this is a bug" not in err.getvalue(), err.getvalue()
+    return Said(
+        code,
+        out.getvalue().encode("utf-8", "surrogateescape"),
+        err.getvalue().encode("utf-8", "surrogateescape"),
+    )
