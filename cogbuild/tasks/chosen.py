@@ -66,6 +66,7 @@ def _to_run(  # noqa: PLR0917 - the parts of one command
         plan = Plan(planner.judge, [], {}, len(todo), record=True, problems=problems)
         if always:
             planner.judge.forced |= {(judged.entry.eid, judged.adapter.name) for judged in todo}
+            todo = [planner.judge.look(judged.entry, judged.adapter.name) for judged in todo]
     jobs = int(params.get("num_process") or 0)
     keeper = PairState(planner.judge, cmd.dep_manager)
     cmd.dep_manager = keeper
