@@ -170,8 +170,8 @@ class Database:
                     raise
             except sqlite3.OperationalError as trouble:
                 # A directory that can't be written still answers questions, and so does a full disk.
-                if self.path.exists() and any(word in str(trouble) for word in ("full", "disk I/O")):
-                    con = self._without_index()
+                if self.path.exists() and isinstance(self._worded(trouble), DiskTrouble):
+                    con = self._on_full_disk()
                 elif not self.path.exists() or os.access(self.path.parent, os.W_OK):
                     raise
                 else:
@@ -191,6 +191,12 @@ class Database:
         )
         con.execute("PRAGMA foreign_keys=OFF")
         return con
+
+    def _on_full_disk(self) -> sqlite3.Connection:
+        try:
+            return self._without_index()
+        except sqlite3.OperationalError:  # not even an empty log can be made, so there is none
+            return self._read_only()
 
     def _without_index(self) -> sqlite3.Connection:
         """Open where the disk has no room for the log's index: it is kept in our memory, and nobody else gets in.

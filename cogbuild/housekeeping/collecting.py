@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from cogbuild.database import pairs, upkeep
 from cogbuild.engine.places import notes_in
-from cogbuild.errors.state import DiskTrouble
+from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.housekeeping.roots import Doomed, Roots, old_records, roots
 from cogbuild.spec import ADAPTER_FILE
 from cogbuild.using import alone
@@ -110,7 +110,7 @@ def _removed(item: Item) -> bool:
     """Remove *item*; rows for whose removal a full disk has no room are left to the next collection."""
     try:
         item.remove()
-    except DiskTrouble:
+    except (DiskTrouble, ReadOnlyData):
         if item.kind != "rows":
             raise
         return False
