@@ -70,6 +70,7 @@ class Database:
         self._queue: list[_Job] = []
         self._queue_lock = threading.Lock()
         self._all: weakref.WeakSet[_Held] = weakref.WeakSet()
+        self._alone = False  # the connection that we have keeps everybody else out
 
     @property
     def con(self) -> sqlite3.Connection:
@@ -108,6 +109,7 @@ class Database:
         for held in list(self._all):
             held.con.close()
         self._all.clear()
+        self._alone = False
         self._local = threading.local()
 
     def _run(self, batch: list[_Job]) -> None:
@@ -203,10 +205,13 @@ class Database:
 
         Whoever had the database open already would have made the index.
         """
+        if self._alone:  # another thread of ours would wait for its own process
+            raise sqlite3.OperationalError("database or disk is full")
         con = self._connect("mode=rw")
         con.execute("PRAGMA locking_mode=EXCLUSIVE")
         con.execute("PRAGMA synchronous=FULL")
         self._check_format(con)
+        self._alone = True
         return con
 
     def _read_only(self) -> sqlite3.Connection:
