@@ -208,9 +208,13 @@ class Database:
         if self._alone:  # another thread of ours would wait for its own process
             raise sqlite3.OperationalError("database or disk is full")
         con = self._connect("mode=rw")
-        con.execute("PRAGMA locking_mode=EXCLUSIVE")
-        con.execute("PRAGMA synchronous=FULL")
-        self._check_format(con)
+        try:
+            con.execute("PRAGMA locking_mode=EXCLUSIVE")
+            con.execute("PRAGMA synchronous=FULL")
+            self._check_format(con)
+        except BaseException:
+            con.close()
+            raise
         self._alone = True
         return con
 
