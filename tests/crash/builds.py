@@ -153,23 +153,29 @@ class SmallBuild:
             outcomes = pairs.outcomes(project.con).items()
             found = {f"{repos[eid]} {names[aid]}": item.identity for (eid, aid), item in outcomes}
             listed = project.con.execute("SELECT eid, aid, why FROM pending").fetchall()
-            return found | {f"{repos[eid]} {names[aid]} listed": why for eid, aid, why in listed}
+            times = re.compile(r"after [\d.]+ s")
+            return found | {
+                f"{repos[eid]} {names[aid]} listed": times.sub("after T s", why) for eid, aid, why in listed
+            }
 
     def check_after(self, stopped: Stopped, clean: dict[str, str]) -> None:
         """All that was reported is kept, nothing torn is there, and the next run ends where a clean one does."""
+        said = stopped.out + stopped.err
         assert stopped.left == [], "processes outlived the command"
-        assert "Traceback" not in stopped.err, stopped.err
+        assert "Traceback" not in said, said
+        assert "this is a bug" not in said, said
         check_database(self.box.data / "cog.db")
         for pair in stopped.done:
             assert self.box.look(*pair.split()).verdict.settled, f"{pair} was reported and is not kept"
         before = Counter(self.box.ran())
         again = self.box.adapt()
-        assert self.state() == clean
+        now = self.state()
+        assert now == clean, f"the next run ended with {set(now.items()) ^ set(clean.items())}"
         assert again.exit_code == 1  # one adapter fails always
         assert not stopped.done & set(again.ran), "what was reported ran again"
         assert all(count == 1 for pair, count in before.items()), before
-        assert self.box.audit() == []
-        assert list(temporary(self.box.data)) == []
+        found = [*self.box.audit(), *temporary(self.box.data)]
+        assert found == [], found
 
 
 def check_database(path: Path) -> None:

@@ -75,6 +75,7 @@ NEED_ROOM = frozenset(
 )
 SYNCS = frozenset({"fsync", "fdatasync"})
 
+_STDOUT = "stdout"
 _SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN
 _NO_LOG_FLUSH = 2
 _PATIENCE = 10.0  # seconds that descendants have to end after the process has
@@ -106,7 +107,7 @@ class Stepper:
     at: int = -1  # which step; -1: none
     do: str = KILL
     for_good: bool = False  # errors: every later step of the kind fails too
-    only: frozenset[str] = frozenset()  # count these alone; empty: all
+    only: frozenset[str] = frozenset()  # count these alone, and no printing; empty: all
     steps: list[str] = field(default_factory=list)
     _groups: dict[int, int] = field(default_factory=dict)
     _main: int = 0
@@ -174,7 +175,7 @@ class Stepper:
         if self._group(pid) != self._main:
             return
         name, where = self._call(pid)
-        if where is None or (self.only and name not in self.only):
+        if where is None or (self.only and (name not in self.only or where == _STDOUT)):
             return
         count = len(self.steps)
         self.steps.append(f"{name} {where}")
@@ -219,7 +220,7 @@ class Stepper:
                 _, which = _TO_DESCRIPTOR.get(name, (0, 0))
                 fd = arguments[which]
                 if fd == 1 and name == "write":
-                    return name, "stdout"
+                    return name, _STDOUT
                 where = os.readlink(f"/proc/{pid}/fd/{fd}")
         except OSError:
             return name, None
