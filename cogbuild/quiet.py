@@ -34,8 +34,11 @@ MEMO = "standing:1"
 IMAGE_ADAPTER = "docker-cpu"
 
 
-def fresh_pairs(data: str) -> int | None:
-    """Return how many pairs there are where nothing is to be done for any of them; None: look closer."""
+def fresh_pairs(data: str, values: Mapping[str, str] | None = None) -> int | None:
+    """Return how many pairs there are where nothing is to be done for any of them; None: look closer.
+
+    *values* is the environment, the process's own where none is given.
+    """
     database = os.path.join(data, "cog.db")
     if not os.path.isfile(database):
         return None
@@ -44,7 +47,8 @@ def fresh_pairs(data: str) -> int | None:
             if con.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
                 return None
             con.execute("BEGIN")  # one state of the database for all questions
-            return _fresh_pairs(con, os.path.dirname(data.rstrip(os.sep)))
+            root = os.path.dirname(data.rstrip(os.sep))
+            return _fresh_pairs(con, root, os.environ if values is None else values)
     except (sqlite3.Error, OSError, ValueError):
         return None  # whoever looks closer has words for it
 
@@ -54,13 +58,13 @@ def summary(fresh: int) -> str:
     return f"{fresh} fresh" if fresh else "no pairs"
 
 
-def _fresh_pairs(con: sqlite3.Connection, root: str) -> int | None:
+def _fresh_pairs(con: sqlite3.Connection, root: str, values: Mapping[str, str]) -> int | None:
     known = feed.memo(con, MEMO)
     if known is None:
         return None
     standing = Standing(json.loads(known))
     needs = standing.needs()
-    if standing.facts["root"] != root or not standing.holds(con) or not feed.all_done(con, standing.contexts()):
+    if not (feed.all_done(con, standing.contexts()) and standing.holds(con, root, values)):
         return None
     counts = feed.wishes(con)
     plain = feed.count_live(con) - sum(count for _, _, count in counts)
@@ -84,12 +88,13 @@ class Standing:
         """Return what each active adapter needs, needed ones first."""
         return {name: needs for name, (_, needs) in self.facts["adapters"].items()}
 
-    def holds(self, con: sqlite3.Connection) -> bool:
-        """Whether all that was read is as it was."""
+    def holds(self, con: sqlite3.Connection, root: str, values: Mapping[str, str]) -> bool:
+        """Whether all that was read is as it was, for the project in *root* under the environment *values*."""
         facts = self.facts
         return (
-            facts["machine"] == platform()
-            and facts["environ"] == environ(os.environ, facts["environ"])
+            facts["root"] == root
+            and facts["machine"] == platform()
+            and facts["environ"] == environ(values, facts["environ"])
             and all(stat_of(path) == was for path, was in facts["files"].items())
             and all(which(name, facts["environ"]["PATH"]) == at for name, at in facts["programs"].items())
             and all(glance.same(path, bytes.fromhex(was)) for path, was in facts["directories"].items())
