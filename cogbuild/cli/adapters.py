@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cogbuild.engine import Event
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.trial import Ran, Trial
+    from cogbuild.housekeeping.watching import Seen
     from cogbuild.project import Project
 
 
@@ -114,7 +115,7 @@ def new(*, name: str, directory: str | None, lang: str) -> None:
 def check(output: Output, *, directory: str, model: str | None, quick: bool, in_json: bool) -> None:
     """Validate the adapter in DIR, run it twice, and compare what it made.
 
-    Nothing is recorded. Exit code 1 when it breaks the contract or makes different bytes from the same input.
+    With strace, what it reads and asks for without declaring it is named. Nothing is recorded. Exit code 1 when it breaks the contract or makes different bytes from the same input.
     """
     from cogbuild.adapters import directory_of, load
     from cogbuild.housekeeping.trial import tiny, trial
@@ -127,15 +128,16 @@ def check(output: Output, *, directory: str, model: str | None, quick: bool, in_
             _not_run(place, needs, in_json=in_json)
             return
         with trial(project, place, model or tiny_id, listener=_silent) as tried:
-            runs = [tried.run()]
+            runs, seen = [tried.run()], None
             if runs[0].error is None:
                 if any(runs[0].paths) and not quick:
                     tried.later()
-                runs.append(tried.run())
+                again, seen = tried.run_watched(runs[0])
+                runs.append(again)
             problems = [item.error for item in runs if item.error is not None]
             if not problems:
                 problems = tried.differs(*runs)
-            _checked(tried, runs, problems, in_json=in_json)
+            _checked(tried, runs, problems, seen, in_json=in_json)
     if problems:
         raise Failure(1)
 
@@ -154,6 +156,7 @@ def _not_run(directory: Path, needs: tuple[str, ...], *, in_json: bool) -> None:
                 "model": None,
                 "runs": [],
                 "problems": [],
+                "undeclared": None,
                 "note": why,
             }
         )
@@ -162,8 +165,10 @@ def _not_run(directory: Path, needs: tuple[str, ...], *, in_json: bool) -> None:
     click.echo(why)
 
 
-def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in_json: bool) -> None:
-    from cogbuild.cli.adapters_shown import run_json, run_lines
+def _checked(
+    tried: Trial, runs: list[Ran], problems: list[CogbuildError], seen: Seen | None, *, in_json: bool
+) -> None:
+    from cogbuild.cli.adapters_shown import run_json, run_lines, seen_json, seen_lines
 
     if in_json:
         print_json(
@@ -173,6 +178,7 @@ def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in
                 "model": tried.model,
                 "runs": [run_json(run) for run in runs],
                 "problems": [item.to_json() for item in problems],
+                "undeclared": seen_json(seen) if seen is not None else None,
                 "note": None,
             }
         )
@@ -180,6 +186,10 @@ def _checked(tried: Trial, runs: list[Ran], problems: list[CogbuildError], *, in
     for run in runs:
         for line in run_lines(run):
             click.echo(line)
+    for line in seen_lines(seen) if seen is not None else ():
+        click.echo(line)
+    if seen is not None and seen.note is not None:
+        click.echo(f"note: what it reads was not watched: {seen.note}", err=True)
     for item in problems:
         if runs[-1].log:
             _show_log(runs[-1].log)

@@ -13,8 +13,20 @@ if TYPE_CHECKING:
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.locking import Locked
     from cogbuild.housekeeping.trial import Ran
+    from cogbuild.housekeeping.watching import Seen
 
-__all__ = ["adapter_json", "adapter_lines", "lock_json", "run_json", "run_lines", "tell_lock"]
+__all__ = [
+    "adapter_json",
+    "adapter_lines",
+    "lock_json",
+    "run_json",
+    "run_lines",
+    "seen_json",
+    "seen_lines",
+    "tell_lock",
+]
+
+_FILES_SHOWN = 20
 
 
 def adapter_json(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
@@ -114,6 +126,25 @@ def run_lines(run: Ran) -> list[str]:
         )
         lines.append(f"  {name}{said}")
     return lines
+
+
+def seen_lines(seen: Seen) -> list[str]:
+    """Return what a run used that nothing declares."""
+    lines = []
+    if seen.files:
+        lines.append("it reads what it does not declare, so that a change there goes unnoticed:")
+        lines += [f"  {printable(path)}" for path in seen.files[:_FILES_SHOWN]]
+        if len(seen.files) > _FILES_SHOWN:
+            lines.append(f"  and {len(seen.files) - _FILES_SHOWN} more")
+    if seen.connections:
+        lines.append("it asks others, and what they answer does not count:")
+        lines += [f"  {printable(name)}" for name in seen.connections[:_FILES_SHOWN]]
+    return lines
+
+
+def seen_json(seen: Seen) -> dict[str, Any]:
+    """Return the same as JSON."""
+    return {"files": list(seen.files), "connections": list(seen.connections), "not_watched": seen.note}
 
 
 def tell_lock(item: Locked) -> None:

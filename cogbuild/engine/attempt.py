@@ -78,6 +78,9 @@ class Runner:
         self._prepare = Preparer(project, tell)
         self._means: _Means | None = None
         self._turns = Flights(project.data / "state" / "turns.lock")
+        #: Words before a script's own, for who watches it, and where these write.
+        self.wrapper: tuple[str, ...] = ()
+        self.wrapper_writes: tuple[Path, ...] = ()
         self._logs = os.path.dirname(project.log(""))
         self._shown_logs = os.path.relpath(self._logs)
         self._cancelled = False
@@ -265,7 +268,8 @@ class Runner:
         means = self._started()
         spec = judged.adapter.spec
         env = self._prepare.base_variables(judged, prepared) | variables
-        writable = [prepared.places.run]
+        watched = bool(self.wrapper) and program == judged.adapter.script
+        writable = [prepared.places.run, *(self.wrapper_writes if watched else ())]
         if "COG_STATE_DIR" in env:
             writable.append(Path(env["COG_STATE_DIR"]))
         with means.spaces.open(
@@ -277,7 +281,7 @@ class Runner:
             copy=copy,
         ) as space:
             command = Command(
-                (str(program),),
+                (*self.wrapper, str(program)) if watched else (str(program),),
                 env,
                 space.root,
                 view=space.view,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.adapters import beside
+from cogbuild.adapters import beside, kit_directory
 from cogbuild.engine.attempt import Runner
 from cogbuild.errors.housekeeping import NeedsNotMade, NotReproducible
 from cogbuild.fingerprint.trees import differences, read_tree
+from cogbuild.housekeeping.watching import Seen, Watch
 from cogbuild.planner import Judge
 from cogbuild.project import Project
 from cogbuild.using import using
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from cogbuild.planner import Judged
 
 __all__ = ["Ran", "Trial", "tiny", "trial"]
+
+# strace makes a program several times slower; whatever takes longer than this waits for something.
+_LEAST_WATCHED, _SLOWER = 30.0, 10.0
 
 _MODEL = """build:
   python_version: "3.11"
@@ -119,6 +124,40 @@ class Trial:
             ended.error,
             ended.log_tail,
         )
+
+    def run_watched(self, before: Ran) -> tuple[Ran, Seen]:
+        """Run the script again and look at what it uses; without anybody watching where that is not possible.
+
+        *before* is how the first run ended, which this one is expected to repeat.
+        """
+        watch = Watch.into(Path(tempfile.mkdtemp(dir=self._project.data, prefix=".tmp-watch-")) / "traces")
+        if watch is None:
+            return self.run(), Seen(note="strace is not installed")
+        try:
+            ended = self._watched(watch, before.seconds)
+            if ended.status != before.status:
+                return self.run(), Seen(note="it ended otherwise under strace")
+            judged = self._resolved()
+            allowed = [judged.adapter.directory, *self._project.stores]
+            allowed += [self._project.data / name for name in ("envs", f"state/{judged.adapter.name}")]
+            if judged.adapter.spec.python is not None and judged.adapter.spec.python.kit:
+                allowed.append(kit_directory())
+            return ended, watch.seen(allowed, self._project.environ.get("PATH", os.defpath))
+        finally:
+            shutil.rmtree(watch.directory.parent, ignore_errors=True)
+
+    def _watched(self, watch: Watch, seconds: float) -> Ran:
+        patience = _LEAST_WATCHED + _SLOWER * seconds
+        judged = self._resolved()
+        spec = judged.adapter.spec
+        spec = replace(spec, timeout=min(patience, spec.timeout or patience))
+        before, self._judged = judged, replace(judged, adapter=replace(judged.adapter, spec=spec))
+        self._runner.wrapper, self._runner.wrapper_writes = watch.wrapper, (watch.directory,)
+        try:
+            return self.run()
+        finally:
+            self._judged = before
+            self._runner.wrapper, self._runner.wrapper_writes = (), ()
 
     def differs(self, first: Ran, second: Ran) -> list[CogbuildError]:
         """Return what the second run made otherwise than the first."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cogbuild.adapters import builtins
 from cogbuild.scaffold import LANGUAGES
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def test_broken_ones_do_not_hide_the_others(
         "?  nowhere",
         f"  can't be used: there is no adapter directory {box.root}/site/nowhere",
         "?  builtin:nothing",
-        "  can't be used: cogbuild ships no adapter called nothing; shipped archive, onnx",
+        f"  can't be used: cogbuild ships no adapter called nothing; shipped {', '.join(builtins())}",
     ]
     assert said.code == 0
 
@@ -326,7 +327,7 @@ def test_a_check_as_json(box: Sandbox, cogbuild: Door) -> None:
     directory = box.adapter("mine", "#!/bin/sh\necho hello\n", activate=False)
     said = cogbuild("adapters", "check", directory, "--json")
     found = said.json
-    assert set(found) == {"adapter", "directory", "model", "runs", "problems", "note"}
+    assert set(found) == {"adapter", "directory", "model", "runs", "problems", "undeclared", "note"}
     assert [run["status"] for run in found["runs"]] == ["failed"]
     assert [item["error"] for item in found["problems"]] == ["ArtifactLineUnreadable"]
     assert said.code == 1
