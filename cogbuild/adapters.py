@@ -430,7 +430,7 @@ def _program(words: Sequence[str]) -> str:
 
 def _version_memo(program: str) -> str:
     info = os.stat(program)
-    return f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}"
+    return f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}:{info.st_ino}"
 
 
 def _version(project: Project, program: str, called: str) -> str:

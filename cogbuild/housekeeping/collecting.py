@@ -284,7 +284,7 @@ def _forgotten(project: Project, found: Roots) -> set[str]:
         if not os.path.isfile(os.path.join(name.removeprefix("adapter:"), ADAPTER_FILE)):
             gone.add(name)
     for name, _ in upkeep.memos(con, "interpreter:"):
-        if not os.path.exists(name.removeprefix("interpreter:").rsplit(":", 2)[0]):
+        if not os.path.exists(name.removeprefix("interpreter:").rsplit(":", 4)[0]):
             gone.add(name)
     return gone
 
