@@ -84,5 +84,6 @@ def main() -> None:
     except Exception as trouble:  # noqa: BLE001 - a traceback helps nobody at a terminal; the report holds it
         from cogbuild.cli.common import tell
         from cogbuild.errors.bugs import error_of
+        from cogbuild.place import data_directory
 
-        sys.exit(tell(error_of(trouble, os.getcwd())))
+        sys.exit(tell(error_of(trouble, data_directory() or os.getcwd())))

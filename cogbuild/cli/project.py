@@ -123,10 +123,20 @@ def _tell(directory: str, written: list[str]) -> None:
 
 
 @click.command()
+@click.option(
+    "--verify", is_flag=True, help="Read all that is kept and say what is damaged; exit code 3 if any is."
+)
+@click.option("--repair", is_flag=True, help="Keep a damaged database aside and rebuild it.")
 @as_json
 @click.pass_obj
-def doctor(output: Output, *, in_json: bool) -> None:
+def doctor(output: Output, *, verify: bool, repair: bool, in_json: bool) -> None:
     """Say what this machine and this project give, and what is missing."""
+    if repair:
+        _repair(output, in_json=in_json)
+    if verify:
+        _verify(output, in_json=in_json)
+    if repair or verify:
+        return
     from cogbuild.report.machine import machine_json, machine_lines
     from cogbuild.views.machine import machine
 
@@ -137,6 +147,49 @@ def doctor(output: Output, *, in_json: bool) -> None:
         for line in machine_lines(found):
             click.echo(line)
     if found.troubles:
+        raise Failure(3)
+
+
+def _repair(output: Output, *, in_json: bool) -> None:
+    from cogbuild.housekeeping.rebuilding import rebuild
+
+    done = rebuild(output.project)
+    if in_json:
+        told: dict[str, object] = {"sound": done is None}
+        if done is not None:
+            nameless = [str(path) for path in done.nameless]
+            told |= {
+                "aside": str(done.aside),
+                "wrong": done.wrong,
+                "regained": done.regained,
+                "nameless": nameless,
+            }
+        print_json(told)
+    elif done is None:
+        click.echo("the database is sound")
+    else:
+        click.echo(f"the database was damaged: {done.wrong[0]}")
+        click.echo(f"it is kept as {os.path.relpath(done.aside)}")
+        counts = ", ".join(f"{count} {word}" for word, count in done.regained.items() if count)
+        click.echo(f"regained: {counts or 'nothing'}")
+        for path in done.nameless:
+            click.echo(f"under which repo {path.name[:12]} was added can't be read any more; with that name:")
+            click.echo(f"  cogbuild models add {os.path.relpath(path)} --repo USER/NAME")
+        click.echo("what the cache knows of these models is found again by the next run")
+
+
+def _verify(output: Output, *, in_json: bool) -> None:
+    from cogbuild.errors import printable
+    from cogbuild.housekeeping.rebuilding import check
+
+    found = check(output.project)
+    if in_json:
+        print_json({"findings": [{"path": str(item.path), "what": item.what} for item in found]})
+    else:
+        for item in found:
+            click.echo(printable(f"{os.path.relpath(item.path)}: {item.what}"))
+        click.echo(f"{len(found)} damaged" if found else "all that is kept is as it was written")
+    if found:
         raise Failure(3)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import tempfile
 import time
 import traceback
 from pathlib import Path
 
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.state import disk_error
+from cogbuild.errors.state import DatabaseBroken, disk_error
 
 __all__ = ["Bug", "error_of", "report_of"]
 
@@ -30,11 +31,29 @@ def error_of(trouble: Exception, data: str | os.PathLike[str]) -> CogbuildError:
     if isinstance(trouble, OSError):
         named = trouble.filename if isinstance(trouble.filename, str) else None
         inside = named is not None and Path(named).is_relative_to(data)
-        if inside or trouble.errno not in (errno.EACCES, errno.EPERM):  # which else is about somebody else's files
+        if inside or trouble.errno not in (
+            errno.EACCES,
+            errno.EPERM,
+        ):  # which else is about somebody else's files
             error = disk_error(trouble, named if named is not None and inside else data)
             if error is not None:
                 return error
+    if _damaged(trouble):
+        return DatabaseBroken(database=os.path.join(data, "cog.db"), reason=str(trouble))
     return report_of(trouble, os.path.join(data, "logs"))
+
+
+def _damaged(trouble: Exception) -> bool:
+    """Whether SQLite found a database file damaged while it read."""
+    sqlite3 = sys.modules.get("sqlite3")  # whoever raised it has imported it
+    return (
+        sqlite3 is not None
+        and isinstance(trouble, sqlite3.DatabaseError)
+        and any(
+            word in str(trouble)
+            for word in ("malformed", "not a database", "no such table", "no such column")
+        )
+    )
 
 
 def report_of(trouble: BaseException, directory: str | os.PathLike[str] | None = None) -> Bug:

@@ -20,6 +20,7 @@ __all__ = [
     "ObjectDamaged",
     "ObjectMissing",
     "ReadOnlyData",
+    "StoresInUse",
     "disk_error",
 ]
 
@@ -47,7 +48,7 @@ class CacheTooNew(StateError):
 
 class DatabaseBroken(StateError):
     headline = "the Cog database can't be used"
-    hint = "restore it from a backup, or move it aside and add the models again: artifacts in the cache are found again"
+    hint = "`cogbuild doctor --repair` keeps it aside and rebuilds it from what can be read, the objects and the cache"
 
 
 class ReadOnlyData(StateError):
@@ -63,6 +64,11 @@ class DiskTrouble(StateError):
 class DiskFull(DiskTrouble):
     headline = "the disk is full: {path} can't be written"
     hint = "make room, e.g. with `cogbuild cache gc`, then run the command again"
+
+
+class StoresInUse(StateError):
+    headline = "other commands are at work in {path}"
+    hint = "run this again when they have ended"
 
 
 class ObjectMissing(StateError):
