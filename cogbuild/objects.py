@@ -375,6 +375,7 @@ def _copy_large(reader: int, writer: int) -> str:
                 synced.result()
                 synced = disk.submit(os.fdatasync, writer)
         disk.submit(os.fsync, writer).result()
+        synced.result()  # the kernel tells of a lost write once: the last fsync alone would not know
         for part in hashed:
             part.result()
     return hasher.hexdigest()

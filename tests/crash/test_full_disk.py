@@ -200,3 +200,19 @@ def test_a_read_only_disk_serves_what_is_fresh(box: Sandbox) -> None:
     finally:
         subprocess.run(["umount", "--lazy", box.data], check=True)
     assert box.ran() == ["a one"]
+
+
+@needs_steps
+def test_a_lost_write_of_a_large_file_is_told_once_and_heard(box: Sandbox) -> None:
+    """The disk takes a large file while it is copied; an error on the way counts although the last fsync succeeds."""
+    build = SmallBuild(box)
+    directory = box.model("large")
+    with (directory / "weights.bin").open("wb") as file:
+        file.truncate(70 << 20)
+    arguments = ["-m", "cogbuild", "models", "add", str(directory)]
+    whole = build.run(*arguments, only={"fdatasync"})
+    at = next(index for index, step in enumerate(whole.steps) if " objects" in step)
+    build.reset()
+    stopped = build.run(*arguments, only={"fdatasync"}, at=at, do="I/O error")
+    assert (stopped.code, "the disk refused a write" in stopped.err) == (3, True), stopped.out
+    assert box.audit() == []
