@@ -208,7 +208,7 @@ def test_a_lost_write_of_a_large_file_is_told_once_and_heard(box: Sandbox) -> No
     build = SmallBuild(box)
     directory = box.model("large")
     with (directory / "weights.bin").open("wb") as file:
-        file.truncate(70 << 20)
+        file.truncate(2 << 20)
     arguments = ["-m", "cogbuild", "models", "add", str(directory)]
     whole = build.run(*arguments, only={"fdatasync"})
     at = next(index for index, step in enumerate(whole.steps) if " objects" in step)
