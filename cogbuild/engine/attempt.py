@@ -24,6 +24,7 @@ from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ArtifactNoRoom, ModelFilesMoved, TestRefused
 from cogbuild.errors.state import DiskFull
+from cogbuild.fingerprint import glance
 from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
 from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
@@ -86,7 +87,8 @@ class Runner:
         self._cancelled = False
         self._unrecorded: set[str] = set()  # attempts that no row tells of yet
         self._expose: dict[tuple[Path, Path | None], tuple[Path, ...]] = {}
-        self._adapters: dict[Path, Memo] = {}  # what their directories looked like after the last run
+        # What adapters' directories looked like when they were last found as they had been loaded.
+        self._adapters: dict[Path, tuple[Memo, bytes]] = {}
         import threading
 
         self._starting = threading.Lock()
@@ -399,12 +401,14 @@ class Runner:
     def _check_unmoved(self, judged: Judged, prepared: Prepared) -> None:
         """Refuse a result when what it was made from moved under the run."""
         facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
-        directory = judged.adapter.directory
-        known = self._adapters.get(directory)
-        now = self._adapters[directory] = read_tree(directory, known, rules="adapter")
-        moved = differences(judged.adapter.tree, now.tree)
-        if files := [path for path in moved if not path.endswith(".md")]:
-            raise AdapterFilesMoved(**facts, files=files[:8])
+        adapter = judged.adapter
+        known, looks = self._adapters.get(adapter.directory, (None, b""))
+        if not (known is not None and glance.same(os.fspath(adapter.directory), looks)):
+            now = read_tree(adapter.directory, known, rules="adapter")
+            moved = differences(adapter.tree, now.tree)
+            if files := [path for path in moved if not path.endswith(".md")]:
+                raise AdapterFilesMoved(**facts, files=files[:8])
+            self._adapters[adapter.directory] = (now, now.encode())
         if judged.entry.sealed:
             if found := self.project.objects.check_sealed(prepared.tree):
                 raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])
