@@ -17,6 +17,9 @@ from conftest import Sandbox
 from cogbuild.engine import Status
 from cogbuild.process import Level
 
+#: Seconds that an adapter has between being asked to end and being killed.
+GRACE = 2.0
+
 PUBLISH = 'cat weights.bin > "$COG_OUTPUT_DIR/w"; echo "$COG_OUTPUT_DIR/w"'
 
 
@@ -145,3 +148,33 @@ def test_a_model_that_is_added_while_a_plan_runs_is_built_by_the_next(box: Sandb
     assert box.ran() == ["a one"]
     assert box.adapt().ran == ["b one"]
     assert box.adapt().results == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["cogbuild", "doit"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_ends_who_will_not_end(
+    box: Sandbox, door: str, number: signal.Signals, code: int
+) -> None:
+    """What is finished stays; an adapter and a child of it that ignore SIGTERM are gone within the grace time."""
+    mark = box.root / "began"
+    stubborn = f"trap '' TERM INT; setsid sh -c 'trap \"\" TERM INT; sleep 85.5' & touch {mark}; sleep 85.5; sleep 85.5"
+    box.adapter("fast")
+    box.adapter("slow", box.counting("slow", stubborn))
+    box.add("a")
+    (box.root / "site" / "doit.cfg").write_text("[GLOBAL]\nloader = cogbuild\n")
+    (box.root / "site" / "dodo.py").write_text("")
+    run = start(box, *(["-n", "2"] if door == "doit" else ["adapt", "-j", "2"]), program=door)
+    until(lambda: mark.exists() and "a fast" in box.ran())
+    time.sleep(0.3)
+    began = time.monotonic()
+    below = descendants(run.pid)
+    run.send_signal(number)
+    result, said = ended(run)
+    assert result == code, said
+    assert "Traceback" not in said
+    assert time.monotonic() - began < GRACE + 3
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+    assert box.look("a", "fast").verdict.settled
+    box.adapter("slow")
+    assert box.adapt().ran == ["a slow"]
