@@ -76,7 +76,8 @@ class CogbuildError(Exception):
     @property
     def title(self) -> str:
         """The headline with its facts filled in."""
-        return self.headline.format_map(_Facts(self._shown()))
+        shown = {name: value.replace("\n", "\\n") for name, value in self._shown().items()}
+        return self.headline.format_map(_Facts(shown))
 
     @property
     def advice(self) -> str:
@@ -121,7 +122,9 @@ class _Facts(dict[str, str]):
 
 def _text(value: object) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
-        return ", ".join(_text(item) for item in value)
+        return ", ".join(_text(item).replace("\n", "\\n") for item in value)
     if isinstance(value, bytes):
         return printable(value)
+    if hasattr(value, "__fspath__"):  # a path has no lines, whatever its name
+        return printable(str(value))
     return "\n".join(printable(line) for line in str(value).split("\n"))

@@ -28,7 +28,7 @@ class Plain:
             self._say(self.log, f"{event.pair} | {printable(event.text)}")
         elif isinstance(event, Note):
             self._begun.add(event.pair)
-            self._say(self.log, f"{event.pair}: {event.text}")
+            self._say(self.log, f"{event.pair}: {printable(event.text)}")
         elif isinstance(event, Started):
             self._begun.add(event.pair)
             self._say(self.log, f"{event.pair}: {reason_text(event.reasons)}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from conftest import Sandbox
 
-__all__ = ["Said", "cogbuild", "here"]
+__all__ = ["Said", "cogbuild", "here", "peak"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ def cogbuild(box: Sandbox, *arguments: str | bytes, wrapper: tuple[str, ...] = (
         timeout=120,
         check=False,
     )
-    assert b"Traceback" not in done.stdout + done.stderr, done.stderr.decode(errors="replace")
+    lines = (done.stdout + done.stderr).splitlines()
+    assert not any(line.startswith(b"Traceback") for line in lines), done.stderr.decode(errors="replace")
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -66,3 +67,27 @@ def here(box: Sandbox, *arguments: str) -> Said:
         out.getvalue().encode("utf-8", "surrogateescape"),
         err.getvalue().encode("utf-8", "surrogateescape"),
     )
+
+
+#: A small process in between: a child begins with the memory of whoever started it.
+_MEASURED = """
+import os, sys
+pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "cogbuild", *sys.argv[1:]], os.environ)
+_, status, used = os.wait4(pid, 0)
+print("peak", used.ru_maxrss >> 10, os.waitstatus_to_exitcode(status), file=sys.stderr)
+"""
+
+
+def peak(box: Sandbox, *words: str, code: int = 0) -> int:
+    """Run a command that ends with *code*; return the memory in MB of its largest process."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *words],
+        cwd=box.root / "site",
+        env={**os.environ, **box.environ},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=True,
+    )
+    megabytes, ended = done.stderr.rpartition(b"peak ")[2].split()
+    assert int(ended) == code, done.stderr[-2000:].decode(errors="replace")
+    return int(megabytes)
