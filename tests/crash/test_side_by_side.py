@@ -178,3 +178,15 @@ def test_an_interruption_ends_who_will_not_end(
     assert box.look("a", "fast").verdict.settled
     box.adapter("slow")
     assert box.adapt().ran == ["a slow"]
+
+
+def test_a_run_with_nothing_to_do_clears_up_after_one_that_was_killed(box: Sandbox) -> None:
+    """All was done when it was killed; the next run says that, and its workspaces are gone."""
+    box.adapter("one")
+    box.add("a")
+    box.adapt()
+    left = box.data / "work" / "0123456789abcdef" / "run-1"
+    left.mkdir(parents=True)
+    code, said = ended(start(box, "adapt"))
+    assert (code, said) == (0, "1 fresh\n")
+    assert not left.parent.exists()
