@@ -13,6 +13,7 @@ __all__ = [
     "MODEL_FILE",
     "SETTINGS_FILE",
     "SHARED_FILE",
+    "anybody_at_work",
     "data_directory",
     "live_directories",
     "repo_for",
@@ -42,6 +43,15 @@ def data_directory(named: str | None = None, start: str | None = None) -> str | 
         if above == directory:
             return None
         directory = above
+
+
+def anybody_at_work(data: str | os.PathLike[str]) -> bool:
+    """Whether a build runs in the data directory, or was killed there and has left its workspaces."""
+    try:
+        with os.scandir(os.path.join(data, "work")) as found:
+            return any(item.is_dir(follow_symlinks=False) for item in found)
+    except OSError:
+        return False
 
 
 def settings_file(directory: str | os.PathLike[str]) -> str | None:

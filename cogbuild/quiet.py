@@ -20,7 +20,7 @@ from cogbuild import __version__
 from cogbuild.database import feed
 from cogbuild.database.schema import FORMAT
 from cogbuild.fingerprint import glance
-from cogbuild.place import SETTINGS_FILE, SHARED_FILE, live_directories
+from cogbuild.place import SETTINGS_FILE, SHARED_FILE, anybody_at_work, live_directories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ def fresh_pairs(data: str, values: Mapping[str, str] | None = None) -> int | Non
     *values* is the environment, the process's own where none is given.
     """
     database = os.path.join(data, "cog.db")
-    if not os.path.isfile(database):
+    if not os.path.isfile(database) or anybody_at_work(data):  # who was killed has to be cleared up after
         return None
     try:
         with contextlib.closing(sqlite3.connect(os.fsencode(database), isolation_level=None)) as con:

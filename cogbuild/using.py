@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["alone", "anybody_at_work", "using"]
+__all__ = ["alone", "using"]
 
 
 def lock_file(data: Path) -> Path:
@@ -54,15 +54,6 @@ def alone(data: Path, *, wait: bool = False) -> Iterator[bool]:
         yield _taken(fd, wait=wait)
     finally:
         os.close(fd)
-
-
-def anybody_at_work(data: str | os.PathLike[str]) -> bool:
-    """Whether a build runs in the data directory, or was killed there and has left its workspaces."""
-    try:
-        with os.scandir(os.path.join(data, "work")) as found:
-            return any(item.is_dir(follow_symlinks=False) for item in found)
-    except OSError:
-        return False
 
 
 def _taken(fd: int, *, wait: bool) -> bool:

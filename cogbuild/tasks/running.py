@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
+from cogbuild.place import anybody_at_work
 from cogbuild.report.summary import Summary
 from cogbuild.report.watching import Watcher
-from cogbuild.using import anybody_at_work
 
 if TYPE_CHECKING:
     from types import FrameType
