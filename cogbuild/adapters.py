@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 
 from cogbuild import quiet
 from cogbuild.database import models
-from cogbuild.digest import file_digest, tagged
+from cogbuild.digest import tagged
 from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.adapters import (
     AdapterDirectoryMissing,
     NeedsCircle,
     NeedsNobody,
     NoAdapterFile,
-    NoScriptInterpreter,
-    ScriptHasNoInterpreter,
-    ScriptHasWindowsLines,
     ScriptMissing,
     ScriptNotExecutable,
     TwoAdaptersOneName,
@@ -29,11 +26,12 @@ from cogbuild.errors.adapters import (
 from cogbuild.errors.models import PathIsNoText
 from cogbuild.fingerprint.manifest import FORMAT, Part, rows_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
+from cogbuild.interpreter import interpreter, shebang, version_memo
 from cogbuild.quiet import IMAGE_ADAPTER
 from cogbuild.spec import ADAPTER_FILE, AdapterSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from cogbuild.project import Project
 
@@ -150,10 +148,10 @@ def _programs(project: Project, adapters: Iterable[Adapter]) -> dict[str, str] |
     """Return where the interpreter of each script is; None where one is asked for its version on every run."""
     found: dict[str, str] = {}
     for adapter in adapters:
-        program = _shebang(adapter.spec, adapter.script)
+        program = shebang(adapter.spec, adapter.script)
         if program is not None and program not in found:
             at = quiet.which(program, project.environ.get("PATH"))
-            if at is None or models.memo(project.con, _version_memo(at)) is None:
+            if at is None or models.memo(project.con, version_memo(at)) is None:
                 return None
             found[program] = at
     return found
@@ -366,7 +364,7 @@ def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> l
     rows += [(f"declared:{key}", json.dumps(value)) for key, value in declared.items() if value]
     if spec.python and spec.python.kit:
         rows += _kit_rows()
-    rows.append(("interpreter", _interpreter(project, spec, directory / spec.script)))
+    rows.append(("interpreter", interpreter(project, spec, directory / spec.script)))
     rows += [
         (f"env:{name}", project.environ[name]) for name in sorted(spec.env_hash) if name in project.environ
     ]
@@ -386,65 +384,3 @@ def kit_directory() -> Path:
 def _kit_rows() -> list[tuple[str, str]]:
     tree = read_tree(kit_directory(), rules="adapter").tree
     return [(f"kit:{entry.path}", entry.value) for entry in tree.entries if entry.path.endswith(".py")]
-
-
-def _interpreter(project: Project, spec: AdapterSpec, script: Path) -> str:
-    """Return what runs the script: the version that the shebang's program gives, or the program's digest."""
-    program = _shebang(spec, script)
-    if program is None:
-        return "python of its environment" if _is_script(script) else "native"
-    found = quiet.which(program, project.environ.get("PATH"))
-    if found is None:
-        raise ScriptHasNoInterpreter(adapter=spec.name, script=script, interpreter=program or "none")
-    return _version(project, found, os.path.basename(program))
-
-
-def _is_script(script: Path) -> bool:
-    with script.open("rb") as lines:
-        return lines.read(2) == b"#!"
-
-
-def _shebang(spec: AdapterSpec, script: Path) -> str | None:
-    """Return the program that the script's first line names; None: the script itself, or its environment's Python."""
-    with script.open("rb") as lines:
-        first = lines.readline(512)
-    if first.startswith(b"\x7fELF"):
-        return None
-    if not first.startswith(b"#!"):
-        raise NoScriptInterpreter(adapter=spec.name, script=script)
-    if first.endswith(b"\r\n"):
-        raise ScriptHasWindowsLines(adapter=spec.name, script=script)
-    program = _program(os.fsdecode(first[2:]).split())
-    if spec.python is not None and os.path.basename(program).startswith("python") and "/" not in program:
-        return None
-    return program
-
-
-def _program(words: Sequence[str]) -> str:
-    """Return the program that a shebang line runs; ``env`` looks it up on ``PATH``."""
-    if words and os.path.basename(words[0]) == "env":
-        rest = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
-        return rest[0] if rest else ""
-    return words[0] if words else ""
-
-
-def _version_memo(program: str) -> str:
-    info = os.stat(program)
-    return f"interpreter:{program}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}:{info.st_ino}"
-
-
-def _version(project: Project, program: str, called: str) -> str:
-    name = _version_memo(program)
-    known = models.memo(project.con, name) if project.exists else None
-    if known is not None:
-        return known.decode()
-    from cogbuild.process import capture
-
-    asked = capture([program, "--version"], timeout=10)
-    lines = (asked.stdout or asked.stderr).decode(errors="replace").strip().splitlines()
-    version = lines[0] if asked.code == 0 and lines else f"{called} {file_digest(program)[0]}"
-    with open(program, "rb") as start:
-        shim = start.read(2) == b"#!"
-    if not shim:  # a shim may answer otherwise tomorrow without changing itself
-        project.remember(name, version.encode())
-    return version

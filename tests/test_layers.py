@@ -28,6 +28,7 @@ FLOORS = {
     "environment": 3,
     "workspace": 3,
     "adapters": 4,
+    "interpreter": 4,
     "library": 4,
     "planner": 5,
     "engine": 6,
@@ -44,6 +45,7 @@ FLOORS = {
 SAME_FLOOR = {
     ("objects", "fingerprint"),  # objects hold the contents of trees
     ("cache", "database"),  # a record holds artifacts
+    ("adapters", "interpreter"),  # what runs the script counts
     ("archive", "fingerprint"),
     ("report", "views"),  # reports word what views gather
 }

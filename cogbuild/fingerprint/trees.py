@@ -6,31 +6,23 @@ nothing that counts. Times, owners and other mode bits never count.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.digest import file_digest, tagged
-from cogbuild.errors.models import FileChangedWhileRead, LinkLeavesModel, SpecialFile, UnreadableFile
+from cogbuild.errors.models import FileChangedWhileRead, LinkLeavesModel, UnreadableFile
 from cogbuild.fingerprint import glance
+from cogbuild.fingerprint.looking import Seen, look, matcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["ALWAYS_LEFT_OUT", "Entry", "Memo", "Tree", "look", "read_tree", "selected"]
+__all__ = ["Entry", "Memo", "Tree", "read_tree", "selected"]
 
 TREE_TAG = "tree/1"
-
-#: Left out of every tree, besides ``*.pyc`` and what ``.dockerignore`` excludes.
-ALWAYS_LEFT_OUT = frozenset({".git", "__pycache__", ".cogbuild"})
-#: What a model wants of adapters is no part of the model.
-WISHES_FILE = "cog-adapters.yaml"
-_ROOT_LEFT_OUT = frozenset({WISHES_FILE, ".cog/tmp"})
-_ALWAYS_KEPT = frozenset({"cog.yaml"})
 
 
 class Entry(NamedTuple):
@@ -104,14 +96,6 @@ class Tree:
         return next((entry for entry in self.entries if entry.path == path), None)
 
 
-class _Seen(NamedTuple):
-    path: str
-    kind: str
-    size: int
-    changed_ns: int  # when it last changed in any way
-    row: bytes  # its stat, packed; b"" for a directory with nothing in it
-
-
 @dataclass(frozen=True)
 class Memo:
     """What a directory looked like when it was last read: a hint that saves hashing, packed as one blob."""
@@ -171,22 +155,22 @@ def read_tree(
     return Memo(tuple(rows), Tree(tuple(entries)), places)
 
 
-def _is_like(seen: Sequence[_Seen], memo: Memo) -> bool:
+def _is_like(seen: Sequence[Seen], memo: Memo) -> bool:
     entries = memo.tree.entries
     return tuple(item.row for item in seen) == memo.stats and [item.path for item in seen] == [
         entry.path for entry in entries
     ]
 
 
-def _trusted(item: _Seen, before_ns: int) -> bytes:
+def _trusted(item: Seen, before_ns: int) -> bytes:
     return item.row if item.changed_ns < before_ns else glance.UNTRUSTED
 
 
-def _size(item: _Seen) -> int:
+def _size(item: Seen) -> int:
     return item.size if item.kind in "fx" else 0
 
 
-def _entry(base: str, item: _Seen) -> Entry:
+def _entry(base: str, item: Seen) -> Entry:
     full = os.path.join(base, item.path)
     try:
         if item.kind in "fx":
@@ -220,148 +204,6 @@ def checked_target(path: str, target: str, base: str) -> str:
     return target
 
 
-def _always(path: str) -> bool:
-    """Whether *path* is left out of models and adapters without anybody saying so."""
-    name = path.rpartition("/")[2]
-    return name in ALWAYS_LEFT_OUT or name.endswith(".pyc")
-
-
-def look(root: str, rules: str = "model") -> tuple[list[_Seen], list[_Seen]]:
-    """Return what counts below *root*, in the order of the paths' bytes, and the places that say so; nothing is opened.
-
-    The places are the directories that were listed (the root is ``""``), ``.dockerignore`` and ``cog-adapters.yaml``.
-    Raises ``SpecialFile`` for a FIFO, socket or device.
-    """
-    places: list[_Seen] = []
-    excluded: Callable[[str], bool] | None = _always if rules == "adapter" else None
-    reincludes = False
-    if rules == "model":
-        places += _beside(root)
-        excluded, reincludes = _dockerignore(root)
-    seen: list[_Seen] = []
-    _walk(root, "", excluded, seen, places, prune=not reincludes)
-    seen.sort(key=lambda item: os.fsencode(item.path))
-    return seen, places
-
-
-def _beside(root: str) -> Iterator[_Seen]:
-    """Yield the files that count although the tree may not hold them; looked at before they are read."""
-    for name in (".dockerignore", WISHES_FILE):
-        with contextlib.suppress(OSError):
-            info = os.lstat(os.path.join(root, name))
-            if stat.S_ISREG(info.st_mode):
-                yield _seen(name, "f", info)
-            else:  # what a symlink leads to is not in its own stat
-                yield _Seen(name, "f", 0, 0, glance.UNTRUSTED)
-
-
-def _seen(path: str, kind: str, info: os.stat_result) -> _Seen:
-    return _Seen(path, kind, info.st_size, max(info.st_mtime_ns, info.st_ctime_ns), glance.row(info))
-
-
-def _walk(
-    full: str,
-    prefix: str,
-    excluded: Callable[[str], bool] | None,
-    seen: list[_Seen],
-    places: list[_Seen],
-    *,
-    prune: bool,
-) -> bool:
-    """Append what counts below *full* and the directories that were listed; return whether anything counts."""
-    found = False
-    try:
-        # Before it is listed: what comes later moves the directory's time.
-        places.append(_seen(prefix.rstrip("/"), "d", os.stat(full)))
-        listing = list(os.scandir(full))
-    except OSError as trouble:
-        if not prefix:
-            raise
-        raise UnreadableFile(file=prefix.rstrip("/"), directory=None, reason=trouble.strerror) from trouble
-    for item in listing:
-        name = item.name
-        path = prefix + name
-        out = excluded is not None and excluded(path)
-        if item.is_dir(follow_symlinks=False):
-            if out and (prune or _never_in_models(path)):
-                continue
-            inner = _walk(item.path, path + "/", excluded, seen, places, prune=prune)
-            if not inner and not out:
-                seen.append(_Seen(path, "d", 0, 0, b""))
-            found = found or inner or not out
-            continue
-        if out:
-            continue
-        found = True
-        info = item.stat(follow_symlinks=False)
-        seen.append(_seen(path, _kind(path, info.st_mode), info))
-    return found
-
-
-def _kind(path: str, mode: int) -> str:
-    if stat.S_ISREG(mode):
-        return "x" if mode & stat.S_IXUSR else "f"
-    if stat.S_ISLNK(mode):
-        return "l"
-    kinds = {
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-        stat.S_IFCHR: "a device",
-        stat.S_IFBLK: "a device",
-    }
-    raise SpecialFile(file=path, kind=kinds.get(stat.S_IFMT(mode), "a special file"))
-
-
-def _dockerignore(root: str) -> tuple[Callable[[str], bool], bool]:
-    """Return (whether a path is excluded, whether any line re-includes) of the tree's ``.dockerignore``.
-
-    Docker's rules: patterns are rooted, a match covers what is below it, the last match wins, "!" re-includes.
-    """
-    text = _ignore_file(root)
-    patterns = [rooted for line in text.lstrip("\ufeff").splitlines() if (rooted := _rooted(line))]
-    if not patterns:
-        return _never_in_models, False
-    ignored = _matcher(patterns)
-
-    def excluded(path: str) -> bool:
-        return _never_in_models(path) or (path not in _ALWAYS_KEPT and ignored(path))
-
-    return excluded, any(pattern.startswith("!") for pattern in patterns)
-
-
-def _ignore_file(root: str) -> str:
-    at = os.path.join(root, ".dockerignore")
-    try:
-        # Looked at before it is opened: a FIFO would hold us up; the walk refuses it by name.
-        if not stat.S_ISREG(os.stat(at).st_mode):
-            return ""
-        with open(at, encoding="utf-8", errors="surrogateescape") as lines:
-            return lines.read()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as trouble:
-        raise UnreadableFile(file=".dockerignore", directory=root, reason=trouble.strerror) from trouble
-
-
-def _never_in_models(path: str) -> bool:
-    return _always(path) or path in _ROOT_LEFT_OUT
-
-
-def _rooted(line: str) -> str:
-    if line.startswith("#"):
-        return ""
-    line = line.strip()
-    bang = "!" if line.startswith("!") else ""
-    path = os.path.normpath(line[len(bang) :].strip().lstrip("/") or ".")
-    return "" if path == "." else f"{bang}/{path}"
-
-
-def _matcher(patterns: Sequence[str]) -> Callable[[str], bool]:
-    import pathspec
-
-    return pathspec.PathSpec.from_lines("gitignore", patterns).match_file
-
-
 def selected(tree: Tree, inputs: Sequence[str]) -> Tree:
     """Return the part of *tree* that the patterns *inputs* admit.
 
@@ -369,7 +211,7 @@ def selected(tree: Tree, inputs: Sequence[str]) -> Tree:
     """
     if tuple(inputs) == ("**",):
         return tree
-    admits = _matcher(inputs)
+    admits = matcher(inputs)
     return Tree(
         tuple(entry for entry in tree.entries if admits(entry.path + ("/" if entry.kind == "d" else "")))
     )
