@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cogbuild.database.feed import memo
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
@@ -18,6 +20,7 @@ __all__ = [
     "add_link",
     "entries",
     "find",
+    "memo",
     "next_seq",
     "part",
     "put_parts",
@@ -310,12 +313,6 @@ def part(con: sqlite3.Connection, digest: str) -> tuple[str, bytes] | None:
 def has_part(con: sqlite3.Connection, digest: bytes) -> bool:
     """Whether a part is kept."""
     return con.execute("SELECT 1 FROM parts WHERE digest = ?", (digest,)).fetchone() is not None
-
-
-def memo(con: sqlite3.Connection, name: str) -> bytes | None:
-    """Return a memo: something that can be worked out again."""
-    row = con.execute("SELECT value FROM memos WHERE name = ?", (name,)).fetchone()
-    return row[0] if row else None
 
 
 def put_memo(con: sqlite3.Connection, name: str, value: bytes) -> None:
