@@ -82,10 +82,11 @@ def test_two_doit_at_once_lose_no_update(box: Sandbox) -> None:
 def test_a_killed_holder_of_a_lock_holds_nobody_up(box: Sandbox, level: Level) -> None:
     """Also where a child of the adapter, in a session of its own, has kept open whatever it was given."""
     mark = box.root / "began"
-    lingering = 'setsid sh -c "exec 1>&- 2>&-; sleep 87.5" & '
+    sleep = f"sleep 87.{os.getpid()}"  # found again by this name, and nobody else's
+    lingering = f'setsid sh -c "exec 1>&- 2>&-; {sleep}" & '
     box.adapter(
         "one",
-        box.counting("one", f"test -e {mark} || {{ {lingering} touch {mark}; sleep 87.5; }}; {PUBLISH}"),
+        box.counting("one", f"test -e {mark} || {{ {lingering} touch {mark}; {sleep}; }}; {PUBLISH}"),
     )
     box.add("a")
     holder = start(box, "adapt", COGBUILD_PROTECTION=level)
@@ -102,11 +103,11 @@ def test_a_killed_holder_of_a_lock_holds_nobody_up(box: Sandbox, level: Level) -
         holder.kill()
         holder.communicate()
         for process in Path("/proc").glob("[0-9]*/cmdline"):
-            if process.exists() and process.read_bytes() == b"sleep\x0087.5\0":
+            if process.exists() and process.read_bytes() == f"{sleep}\0".replace(" ", "\0").encode():
                 os.kill(int(process.parent.name), signal.SIGKILL)
     assert code == 0, said
     assert time.monotonic() - killed < 5
-    assert box.ran() == ["a one", "a one"]
+    assert box.ran() == ["a one", "a one"], said
 
 
 def test_a_pair_whose_worker_is_killed_fails_with_its_reason(box: Sandbox) -> None:
