@@ -24,19 +24,25 @@ def trouble(number: int, path: Path | None = None) -> OSError:
     [
         (
             errno.ENOSPC,
-            "the disk is full: /data can't be written\n  reason  No space left on device\n"
-            "hint: make room, e.g. with `cogbuild cache gc`, then run the command again",
+            (
+                "the disk is full: /data can't be written\n  reason  No space left on device\n"
+                "hint: make room, e.g. with `cogbuild cache gc`, then run the command again"
+            ),
         ),
         (
             errno.EIO,
-            "the disk refused a write\n  path    /data\n  reason  Input/output error\n"
-            "hint: look at the disk and at the limits of this user, then run the command again: "
-            "what was reported done is kept",
+            (
+                "the disk refused a write\n  path    /data\n  reason  Input/output error\n"
+                "hint: look at the disk and at the limits of this user, then run the command again: "
+                "what was reported done is kept"
+            ),
         ),
         (
             errno.EROFS,
-            "the data directory can't be written\n  path    /data\n  reason  Read-only file system\n"
-            "hint: give this user the right to write there, or name another with --data-dir",
+            (
+                "the data directory can't be written\n  path    /data\n  reason  Read-only file system\n"
+                "hint: give this user the right to write there, or name another with --data-dir"
+            ),
         ),
         (errno.ENOENT, "None"),
     ],
