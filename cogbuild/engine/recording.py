@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cogbuild.cache import Record
 from cogbuild.database import feed, models, pairs
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from cogbuild.project import Project
     from cogbuild.verdict import Reason
 
+
 __all__ = ["Recorder", "reasons_json"]
+
+T = TypeVar("T")
 
 
 # Pairs that become durable together where that many are under way.
@@ -48,7 +51,6 @@ class Recorder:
         self.project = project
         self._under_way = under_way  # how many pairs are being brought up to date now
         self._aids: dict[str, int] = {}
-        self._stored: set[str] = set()
 
     def made(
         self,
@@ -79,7 +81,7 @@ class Recorder:
             if attempts:
                 pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
 
-        self.project.database.write(work, company=min(self._under_way(), _TOGETHER))
+        self._write(work)
         if last is not None:
             self.project.cache.put(
                 Record(
@@ -118,7 +120,7 @@ class Recorder:
             pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
             return True
 
-        return outcome if self.project.database.write(work) else None
+        return outcome if self._write(work) else None
 
     def tested(self, judged: Judged, attempt: Attempt, *, failed: str | None) -> None:
         """Record what a changed test said of an artifact that was there."""
@@ -164,6 +166,9 @@ class Recorder:
 
         self.project.database.write(work)
 
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return self.project.database.write(work, company=min(self._under_way(), _TOGETHER))
+
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         name = judged.adapter.name
         known = self._aids.get(name) or feed.adapter_id(con, name)
@@ -180,13 +185,12 @@ class Recorder:
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
         if not models.is_live(con, judged.entry.eid):
             return  # let go while it was built: what it took is known, an outcome has nobody to belong to
-        models.put_parts(con, [part for part in judged.parts if part.digest not in self._stored])
+        models.put_parts(con, judged.parts)
         aid = self._aid(con, judged)
         pairs.put_outcome(con, replace(outcome, aid=aid), judged.adapter.context)
         if not pairs.same_needs(con, judged.entry.eid, judged.needed):
             # Another process made something else of what the pair needs while it ran.
             feed.add_pending(con, aid, [judged.entry.eid], "needs")
-        self._stored.update(part.digest for part in judged.parts)
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
         assert judged.manifest is not None

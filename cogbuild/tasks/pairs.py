@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cogbuild.planner import Judge, Judged
-    from cogbuild.tasks.running import Run
+    from cogbuild.tasks.running import Crew, Run
 
 __all__ = ["PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
 
-#: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
-_ENDING = 8
 _UNSUCCESSFUL = (Status.FAILED, Status.BLOCKED, Status.CANCELLED)
 
 
@@ -137,36 +135,34 @@ def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     control = TaskControl(tasks_of(run, chunk))
     control.process(None)
     arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]
-    runner = _Threads(min(jobs + _ENDING, len(chunk)), *arguments) if jobs > 1 else Runner(*arguments)
+    runner = _Crew(run.crew, *arguments) if jobs > 1 else Runner(*arguments)
     runner.run_all(control.task_dispatcher())
 
 
-class _Threads(Runner):  # type: ignore[misc] # doit has no types
-    """doit's runner with threads that fetch their next task themselves.
+class _Crew(Runner):  # type: ignore[misc] # doit has no types
+    """doit's runner with threads that fetch their next task themselves, and stay for the next batch.
 
     doit's own sends every task and every result through a queue to and from a thread that does nothing else, which costs
     as much as all that it does for a short task.
     """
 
-    def __init__(self, count: int, *arguments: Any) -> None:
+    def __init__(self, crew: Crew, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._count = count
+        self._crew = crew
         self._turn = threading.Condition()
         self._waiting = 0
-        self._trouble: BaseException | None = None
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run what the dispatcher gives, each after what it depends on; raise what goes wrong with doit itself."""
-        threads = [
-            threading.Thread(target=self._work, args=(task_dispatcher,), daemon=True)
-            for _ in range(self._count)
+        shifts = [
+            self._crew.threads.submit(self._work, task_dispatcher)
+            for _ in range(min(self._crew.size, len(task_dispatcher.tasks)))
         ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if self._trouble is not None:
-            raise self._trouble
+        try:
+            for shift in shifts:
+                shift.result()
+        finally:
+            self._stop_running = True
 
     def _work(self, dispatcher: Any) -> None:
         node = None
@@ -175,10 +171,11 @@ class _Threads(Runner):  # type: ignore[misc] # doit has no types
                 failure = self.execute_task(node.task)
                 with self._turn:
                     self.process_task_result(node, failure)
-        except BaseException as trouble:  # noqa: BLE001 - raised in the thread that waits for all
+        except BaseException:
             with self._turn:
-                self._trouble, self._stop_running = trouble, True
+                self._stop_running = True
                 self._turn.notify_all()
+            raise
 
     def _next(self, dispatcher: Any, done: Any) -> Any:
         """Tell of the task that is *done* and return one that can run, once there is one; None: there is no more."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import threading
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
@@ -17,6 +18,7 @@ from cogbuild.report.summary import Summary
 from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
     from cogbuild.project import Project
 
 __all__ = ["Run", "run_plan"]
+
+
+# Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
+_ENDING = 8
+
+
+class Crew(NamedTuple):
+    """The threads that run pairs; each keeps its connection to the database from batch to batch."""
+
+    threads: ThreadPoolExecutor
+    size: int
 
 
 class Run:
@@ -52,6 +65,14 @@ class Run:
         from cogbuild.engine.run import Engine
 
         return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear)
+
+    @cached_property
+    def crew(self) -> Crew:
+        """The threads, where several adapters run at once."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        size = min(self.jobs + _ENDING, max(1, self.plan.most))
+        return Crew(ThreadPoolExecutor(size, thread_name_prefix="pair"), size)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Result):
@@ -135,6 +156,8 @@ class Run:
         """End the workers, let go of the terminal, give the signals back."""
         if "engine" in self.__dict__:
             self.engine.close()
+        if "crew" in self.__dict__:
+            self.crew.threads.shutdown()
         if isinstance(self._watcher, Watcher):
             self._watcher.close()
         for number, handler in self._old.items():
@@ -156,6 +179,9 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
+        if not run.expected:
+            # What is there by now stays to the end: looking through it again and again finds nothing to collect.
+            gc.freeze()
         run.expect(len(chunk))
         run_batch(run, chunk, fail_fast=fail_fast)
         if run.signal is not None or run.fatal is not None or (fail_fast and run.failures):
