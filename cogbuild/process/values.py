@@ -66,7 +66,7 @@ class Command:
     expose: tuple[Path, ...] = ()  # paths below a hidden directory that stay visible, read-only
     writable: tuple[Path, ...] = ()  # the same, for writing; a cwd without a view is always one
     stdout_limit: int = 64 << 10  # bytes of stdout that are kept
-    log_limit: int = 1 << 30  # bytes of stderr that are written to the log
+    log_limit: int = 64 << 20  # bytes of stderr that are written to the log
 
 
 class Reason(StrEnum):

@@ -72,16 +72,18 @@ def here(box: Sandbox, *arguments: str) -> Said:
 #: A small process in between: a child begins with the memory of whoever started it.
 _MEASURED = """
 import os, sys
-pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "cogbuild", *sys.argv[1:]], os.environ)
+said = (os.POSIX_SPAWN_OPEN, 2, sys.argv[1], os.O_WRONLY | os.O_CREAT, 0o600)
+words = [sys.executable, "-m", "cogbuild", *sys.argv[2:]]
+pid = os.posix_spawn(sys.executable, words, os.environ, file_actions=[said])
 _, status, used = os.wait4(pid, 0)
 print("peak", used.ru_maxrss >> 10, os.waitstatus_to_exitcode(status), file=sys.stderr)
 """
 
 
-def peak(box: Sandbox, *words: str, code: int = 0) -> int:
-    """Run a command that ends with *code*; return the memory in MB of its largest process."""
+def peak(box: Sandbox, *words: str, code: int = 0, said: str = os.devnull) -> int:
+    """Run a command that ends with *code*; return the memory in MB of its largest process. Its stderr goes to *said*."""
     done = subprocess.run(
-        [sys.executable, "-c", _MEASURED, *words],
+        [sys.executable, "-c", _MEASURED, said, *words],
         cwd=box.root / "site",
         env={**os.environ, **box.environ},
         stdout=subprocess.DEVNULL,
@@ -89,5 +91,5 @@ def peak(box: Sandbox, *words: str, code: int = 0) -> int:
         check=True,
     )
     megabytes, ended = done.stderr.rpartition(b"peak ")[2].split()
-    assert int(ended) == code, done.stderr[-2000:].decode(errors="replace")
+    assert int(ended) == code, ended
     return int(megabytes)
