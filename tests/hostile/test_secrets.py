@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from commands import here
 from conftest import Sandbox
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,6 +200,41 @@ def test_no_ending_shows_the_value_of_a_secret(box: Sandbox, ending: str) -> Non
     assert result.status is wanted.get(ending, Status.FAILED)
     if ending == "not-applicable":
         assert result.reason == "no access with [secret HF_TOKEN]"
+
+
+@pytest.mark.parametrize("ending", ["failed", "built"])
+def test_no_view_shows_the_value_of_a_secret(
+    box: Sandbox, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text and JSON of a run and of what looks back on it, also by way of doit, hold none of it."""
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    box.adapter("one", SAYS + ENDINGS[ending] + "\n", api=1, env={"secret": ["HF_TOKEN"]})
+    model = box.add("a").model[:12]
+    said = [here(box, "adapt", "--json"), here(box, "adapt", "--force")]
+    looks = (
+        ("logs", model, "one"),
+        ("logs", model, "one", "--json"),
+        ("explain", model, "one", "--json"),
+        ("status", "--json"),
+        ("models", "show", model, "--json"),
+        ("cache", "ls", "--json"),
+        ("artifacts", "ls", "--json"),
+    )
+    said += [here(box, *words) for words in looks]
+    (box.root / "site" / "doit.cfg").write_text("[GLOBAL]\nloader = cogbuild\n")
+    (box.root / "site" / "dodo.py").write_text("")
+    for words in (("info", f"adapt:local/a@{model}:one"), ("run", "-a")):
+        done = subprocess.run(
+            [sys.executable, "-m", "doit", *words],
+            cwd=box.root / "site",
+            env={**os.environ, **box.environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "one" in done.stdout + done.stderr
+        assert leaks(box, done.stdout, done.stderr) == []
+    assert leaks(box, *(item.text for item in said)) == []
 
 
 def test_an_artifact_named_with_a_secret_is_refused(box: Sandbox) -> None:
