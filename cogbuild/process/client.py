@@ -214,12 +214,14 @@ def _view_order(view: View) -> ViewOrder:
 
 
 class Log:
-    """Where stderr goes, up to a limit; past it one line says so."""
+    """Where stderr and its lines go, up to a limit; past it one line says so, and nobody hears more."""
 
-    def __init__(self, file: Sink | None, limit: int) -> None:
+    def __init__(self, file: Sink | None, limit: int, on_line: Callable[[bytes], None] | None = None) -> None:
         self._file = file
         self._left = limit
         self._limit = limit
+        self._on_line = on_line
+        self.line = None if on_line is None else self._tell
 
     def write(self, data: bytes) -> None:
         """Write what there is still room for."""
@@ -228,4 +230,11 @@ class Log:
         self._file.write(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
-            self._file.write(b"\n[cogbuild] cut here: the log reached its limit of %d bytes\n" % self._limit)
+            said = b"[cogbuild] cut here: the log reached its limit of %d bytes" % self._limit
+            self._file.write(b"\n" + said + b"\n")
+            if self._on_line is not None:
+                self._on_line(said)
+
+    def _tell(self, line: bytes) -> None:
+        if self._left >= 0 and self._on_line is not None:
+            self._on_line(line)

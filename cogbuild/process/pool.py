@@ -66,7 +66,7 @@ class Pool:
     ) -> Ended:
         """Run *command* to its end and return how it ended; nothing that it started is left.
 
-        *log* gets stderr as it comes, *on_line* its lines. Whatever either raises ends the command and is raised here.
+        *log* gets stderr as it comes, *on_line* its lines, both up to the command's limit. Whatever either raises ends the command and is raised here.
         What *mask* knows is in nothing that is given to them or returned.
         """
         with self._free:
@@ -83,8 +83,8 @@ class Pool:
                 return Ended(Reason.LOST, detail=f"no worker could be started: {error}")
             usable = False
             try:
-                write = Log(log, command.log_limit).write
-                ended = worker.run(order, lambda: self._cancelled, write, on_line, mask)
+                kept = Log(log, command.log_limit, on_line)
+                ended = worker.run(order, lambda: self._cancelled, kept.write, kept.line, mask)
                 usable = ended.reason is not Reason.LOST and level is not Level.BUBBLEWRAP
                 return ended
             finally:

@@ -169,7 +169,7 @@ echo x:y
 PRIER = """#!/bin/sh
 while [ ! -e {begun} ]; do sleep 0.02; done
 cat /proc/[0-9]*/environ /proc/*/task/*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a VICTIM_TOKEN | sed 's/^/environment /' >&2
-cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -a adapters/victim | sed 's/^/process /' >&2
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -a 'adapters/[v]ictim' | sed 's/^/process /' >&2
 ls -d /proc/[0-9]*/root/{data}/* /proc/[0-9]*/cwd/private /proc/[0-9]*/fd/*/cog.db /proc/[0-9]*/fd/*/logs 2>/dev/null |
   grep -v work$ | sed 's/^/proc /' >&2
 find {data} -type f ! -path "$COG_OUTPUT_DIR*" ! -path "$PWD/*" ! -name artifacts.jsonl 2>/dev/null | sed 's/^/file /' >&2

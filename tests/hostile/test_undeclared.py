@@ -59,6 +59,7 @@ def test_undeclared_variables_are_not_there(box: Sandbox) -> None:
     (line,) = box.adapt().log
     assert line.removeprefix("a one ").split() == [
         "COG_ARTIFACTS_FILE",
+        "COG_FIDELITY_FILE",
         "COG_OUTPUT_DIR",
         "HOME",
         "PATH",

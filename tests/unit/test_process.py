@@ -201,13 +201,18 @@ def test_flood_and_long_line_are_bounded(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_log_is_cut_at_its_limit(pool: Pool, tmp_path: Path) -> None:
-    """A log that reaches its limit ends with a line that says so."""
-    log = io.BytesIO()
-    ended = sh(pool, tmp_path, "head -c 300000 /dev/zero >&2", log=log, log_limit=100_000)
+    """A log that reaches its limit ends with a line that says so; no more is shown either, but the last words are known."""
+    log, lines = io.BytesIO(), list[bytes]()
+    ended = sh(
+        pool, tmp_path, "head -c 300000 /dev/zero >&2; echo end >&2", log=log, lines=lines, log_limit=100_000
+    )
     assert log.getvalue() == (
         bytes(100_000) + b"\n[cogbuild] cut here: the log reached its limit of 100000 bytes\n"
     )
-    assert ended.log_bytes == 300_000
+    assert ended.log_bytes == 300_004
+    assert ended.last_line.endswith(b"end")
+    assert sum(map(len, lines[:-1])) <= 100_000
+    assert lines[-1] == b"[cogbuild] cut here: the log reached its limit of 100000 bytes"
 
 
 def test_grandchild_that_holds_the_pipes_holds_nothing_up(pool: Pool, tmp_path: Path) -> None:
