@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogbuild.database.feed import adapter_id, add_pending
 from cogbuild.database.packing import (
@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Artifact", "Attempt", "LockRow", "Outcome"]
+__all__ = ["Artifact", "Attempt", "Fidelity", "LockRow", "Outcome"]
+
+
+class Fidelity(NamedTuple):
+    """How far an artifact is from its model, as the adapter or its test measured it; it counts for nothing."""
+
+    runtime: str  # what ran the artifact, with its version
+    absolute: float  # the largest difference
+    relative: float
+    examples: int  # how many were replayed
+    outputs: int  # how many were compared
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Artifact:
     digest: str | None = None  # BLAKE3 of what was published; "sha256:…" of an image where the URI holds it
     size: int | None = None  # bytes
     published: bool = False  # cogbuild keeps the bytes
+    fidelity: Fidelity | None = None
 
     @property
     def identity(self) -> str:
@@ -150,6 +161,8 @@ def load_artifacts(text: str) -> tuple[Artifact, ...]:
 
 
 def _artifact(*, name: str = "", file: str | None = None, **row: Any) -> Artifact:
+    if (measured := row.get("fidelity")) is not None:
+        row["fidelity"] = Fidelity(*measured)
     if file is not None:
         row |= {"uri": _place(row["digest"]) + file, "published": True}
     return Artifact(name, **row)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cogbuild.process import Ended
     from cogbuild.process.masking import Mask
 
-__all__ = ["artifacts_of"]
+__all__ = ["artifacts_of", "read_regular"]
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s]+")
 # The grammar of github.com/distribution/reference: a host or path components, then a tag or digest.
@@ -96,7 +96,7 @@ def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
 
 def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]:
     try:
-        text = _read_regular(places.list_file).decode("utf-8")
+        text = read_regular(places.list_file).decode("utf-8")
     except FileNotFoundError:
         return []
     except OSError as trouble:
@@ -113,7 +113,7 @@ def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]
     return rows
 
 
-def _read_regular(path: Path) -> bytes:
+def read_regular(path: Path) -> bytes:
     """Read a file that a stranger may have put something else in the place of; ``OSError`` where it is none."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as file:

@@ -14,6 +14,7 @@ from cogbuild.database.pairs import Artifact, Attempt
 from cogbuild.engine.artifacts import artifacts_of
 from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
+from cogbuild.engine.fidelity import with_fidelity
 from cogbuild.engine.flight import Flights
 from cogbuild.engine.leftovers import recover
 from cogbuild.engine.logfile import LogFile
@@ -177,6 +178,10 @@ class Runner:
                         artifacts = made
                     if artifacts and judged.adapter.spec.test:
                         ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
+                    if ended is not None and ended.reason is not Reason.CANCELLED:
+                        artifacts = with_fidelity(
+                            artifacts, places, facts, self._prepare.mask(judged.adapter)
+                        )
                     self._check_unmoved(judged, prepared)
                 except CogbuildError as trouble:
                     if (mask := self._prepare.mask(judged.adapter)) is not None:

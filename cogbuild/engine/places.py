@@ -47,6 +47,7 @@ class Places:
         self.run = transient / f"{_PREFIX}{number:x}"
         self.output = self.run / "out"
         self.list_file = self.run / "artifacts.jsonl"
+        self.fidelity_file = self.run / "fidelity.jsonl"  # made by who writes it
         # Not below `run`, where the adapter may write.
         self._note = os.open(f"{self.run}{_NOTE}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         os.mkdir(self.run)

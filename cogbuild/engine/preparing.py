@@ -151,7 +151,11 @@ class Preparer:
     def run_variables(self, judged: Judged, prepared: Prepared) -> dict[str, str]:
         """Return the variables that name where a run may write."""
         spec, places = judged.adapter.spec, prepared.places
-        env = {"COG_OUTPUT_DIR": str(places.output), "COG_ARTIFACTS_FILE": str(places.list_file)}
+        env = {
+            "COG_OUTPUT_DIR": str(places.output),
+            "COG_ARTIFACTS_FILE": str(places.list_file),
+            "COG_FIDELITY_FILE": str(places.fidelity_file),
+        }
         if spec.state:
             state = self.project.data / "state" / judged.adapter.name
             state.mkdir(mode=0o700, parents=True, exist_ok=True)

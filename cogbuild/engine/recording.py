@@ -122,14 +122,16 @@ class Recorder:
 
         return outcome if self._write(work) else None
 
-    def tested(self, judged: Judged, attempt: Attempt, *, failed: str | None) -> None:
-        """Record what a changed test said of an artifact that was there."""
+    def tested(
+        self, judged: Judged, attempt: Attempt, artifacts: tuple[Artifact, ...], *, failed: str | None
+    ) -> None:
+        """Record what a changed test said of an artifact that was there, and measured of it."""
         outcome = judged.outcome
         assert outcome is not None
 
         def work(con: sqlite3.Connection) -> None:
             self._put_attempts(con, judged, [attempt])
-            new = replace(outcome, test=judged.adapter.test, test_failed=failed)
+            new = replace(outcome, artifacts=artifacts, test=judged.adapter.test, test_failed=failed)
             pairs.put_outcome(con, new, judged.adapter.context)
             if failed is not None:
                 feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")

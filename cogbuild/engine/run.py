@@ -254,7 +254,7 @@ class Engine:
             self._runner.recorded([ended])
             return Result(judged.name, Status.CANCELLED)
         failed = ended.error
-        self._recorder.tested(judged, ended.attempt, failed=failed.title if failed else None)
+        self._recorder.tested(judged, ended.attempt, ended.artifacts, failed=failed.title if failed else None)
         self._runner.recorded([ended])
         log = self._log(ended)
         if failed is not None:
@@ -263,8 +263,8 @@ class Engine:
             judged.name,
             status,
             ended.attempt.seconds,
-            outcome.artifacts,
-            tuple(map(self.project.uri, outcome.artifacts)),
+            ended.artifacts,
+            tuple(map(self.project.uri, ended.artifacts)),
             log=log,
             reasons=judged.verdict.reasons,
         )

@@ -24,6 +24,7 @@ __all__ = [
     "ArtifactNoRoom",
     "ArtifactOutputMissing",
     "ArtifactsFileWrong",
+    "FidelityFileWrong",
     "ModelFilesMoved",
     "NeedsCircle",
     "NeedsNobody",
@@ -197,6 +198,11 @@ class ArtifactNameTwice(RunError):
 class ArtifactsFileWrong(RunError):
     headline = "{adapter} wrote a line into $COG_ARTIFACTS_FILE that can't be read on {model}"
     hint = 'each line is JSON such as {{"name": "encoder", "uri": "encoder.onnx"}}'
+
+
+class FidelityFileWrong(RunError):
+    headline = "{adapter} or its test wrote a line into $COG_FIDELITY_FILE that can't be read on {model}"
+    hint = "let `report_fidelity` of the kit write it, or see docs/adapters.md"
 
 
 class TestRefused(RunError):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cogbuild.database.models import EntryRow
-    from cogbuild.database.pairs import Artifact
+    from cogbuild.database.pairs import Artifact, Fidelity
     from cogbuild.library import Added
     from cogbuild.report.tables import Page
     from cogbuild.views.models import Made, ModelView
@@ -143,6 +143,18 @@ def _made_lines(made: Made) -> Iterator[str]:
             else []
         )
         yield "  " + ", ".join([*digest, *size, f"{outcome.how} {age(outcome.made)} ago", *seen, *notes])
+        if item.fidelity is not None:
+            yield f"  {_fidelity_words(item.fidelity)}"
+
+
+def _fidelity_words(seen: Fidelity) -> str:
+    def several(count: int, word: str) -> str:
+        return f"{count} {word}{'' if count == 1 else 's'}"
+
+    return (
+        f"off by up to {seen.absolute:.2g}, relative {seen.relative:.2g}: {several(seen.outputs, 'output')} of "
+        f"{several(seen.examples, 'example')}, in {printable(seen.runtime)}"
+    )
 
 
 def _looked_at(item: Artifact) -> bool:
@@ -183,6 +195,7 @@ def outcome_json(made: Made) -> dict[str, Any]:
                 "media_type": item.media_type,
                 "digest": item.digest,
                 "size": item.size,
+                "fidelity": item.fidelity._asdict() if item.fidelity is not None else None,
             }
             for item, uri in made.artifacts
         ],

@@ -191,6 +191,27 @@ def test_a_model_is_shown_with_what_was_made_of_it(box: Sandbox, cogbuild: Door)
     )
 
 
+def test_how_far_an_artifact_is_from_its_model_is_shown(box: Sandbox, cogbuild: Door) -> None:
+    """The largest differences, of how much, and in which runtime."""
+    row = {
+        "runtime": "onnxruntime 1.32.0",
+        "absolute": 1.23e-07,
+        "relative": 3e-06,
+        "examples": 1,
+        "outputs": 4,
+    }
+    report = f"echo '{json.dumps(row)}' >> $COG_FIDELITY_FILE\n"
+    box.adapter("one", "#!/bin/sh\necho a > $COG_OUTPUT_DIR/a; echo a\n" + report)
+    model = box.add("a").model
+    cogbuild("adapt")
+    lines = cogbuild("models", "show", model[:9]).text.splitlines()
+    assert lines[-1] == (
+        "  off by up to 1.2e-07, relative 3e-06: 4 outputs of 1 example, in onnxruntime 1.32.0"
+    )
+    (shown,) = cogbuild("models", "show", model, "--json").json["models"]
+    assert shown["outcomes"][0]["artifacts"][0]["fidelity"] == row
+
+
 def test_a_model_as_json(box: Sandbox, cogbuild: Door) -> None:
     """One object for each repo that has it."""
     box.adapter("count")
