@@ -10,7 +10,14 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cogbuild.database.schema import APPLICATION_ID, FORMAT, TABLES
-from cogbuild.errors.state import DatabaseBroken, DatabaseTooNew, DiskFull, DiskTrouble, ReadOnlyData
+from cogbuild.errors.state import (
+    DatabaseBroken,
+    DatabaseBusy,
+    DatabaseTooNew,
+    DiskFull,
+    DiskTrouble,
+    ReadOnlyData,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +29,8 @@ T = TypeVar("T")
 
 # Long enough for another process's large transaction; a holder that died releases its lock at once.
 _BUSY_SECONDS = 60.0
+# Milliseconds for which others may keep us from having a database on a full disk for ourselves.
+_PATIENCE_ALONE = 1000
 # Seconds that a commit waits for company.
 _LINGER = 0.004
 
@@ -156,6 +165,8 @@ class Database:
             error = ReadOnlyData(path=self.path.parent, reason=text)
         elif "disk I/O" in text:
             error = DiskTrouble(path=self.path, reason=text)
+        elif "locked" in text:
+            error = DatabaseBusy(database=self.path, reason=text)
         else:
             error = DatabaseBroken(database=self.path, reason=text)
         error.__cause__ = trouble
@@ -205,10 +216,11 @@ class Database:
 
         Whoever had the database open already would have made the index.
         """
-        if self._alone:  # another thread of ours would wait for its own process
+        if self._alone or len(self._all):  # one thread of ours would wait for another
             raise sqlite3.OperationalError("database or disk is full")
         con = self._connect("mode=rw")
         try:
+            con.execute(f"PRAGMA busy_timeout={_PATIENCE_ALONE}")
             con.execute("PRAGMA locking_mode=EXCLUSIVE")
             con.execute("PRAGMA synchronous=FULL")
             self._check_format(con)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheTooNew",
     "DatabaseBroken",
+    "DatabaseBusy",
     "DatabaseTooNew",
     "DiskFull",
     "DiskTrouble",
@@ -49,6 +50,11 @@ class CacheTooNew(StateError):
 class DatabaseBroken(StateError):
     headline = "the Cog database can't be used"
     hint = "`cogbuild doctor --repair` keeps it aside and rebuilds it from what can be read, the objects and the cache"
+
+
+class DatabaseBusy(StateError):
+    headline = "another command has held the Cog database for too long"
+    hint = "run the command again when the other one has ended"
 
 
 class ReadOnlyData(StateError):
