@@ -81,7 +81,7 @@ class Worker:
         self,
         order: Order,
         cancelled: Callable[[], bool],
-        write: Callable[[bytes], object],
+        write: Callable[[bytes], bool],
         on_line: Callable[[bytes], None] | None,
         mask: Mask | None = None,
     ) -> Ended:
@@ -103,7 +103,7 @@ class Worker:
                 self._busy = False
 
     def _listen_masked(
-        self, write: Callable[[bytes], object], on_line: Callable[[bytes], None] | None, mask: Mask
+        self, write: Callable[[bytes], bool], on_line: Callable[[bytes], None] | None, mask: Mask
     ) -> Ended:
         """As ``_listen``, with what *mask* knows taken out of everything before anybody sees it."""
         from cogbuild.process.masking import Masked
@@ -111,9 +111,11 @@ class Worker:
         lines = Lines(on_line)
         stream = Masked(mask)
 
-        def take(data: bytes) -> None:
-            write(data)
+        def take(data: bytes) -> bool:
+            if not write(data):
+                lines.hush()
             lines.feed(data)
+            return True
 
         ended = self._listen(lambda data: take(stream.feed(data)), None)
         take(stream.close())
@@ -122,14 +124,15 @@ class Worker:
         stdout = mask.split(ended.stdout)[0] if ended.stdout_cut else mask.data(ended.stdout)
         return replace(ended, stdout=stdout, last_line=lines.last)
 
-    def _listen(self, write: Callable[[bytes], object], on_line: Callable[[bytes], None] | None) -> Ended:
+    def _listen(self, write: Callable[[bytes], bool], on_line: Callable[[bytes], None] | None) -> Ended:
         lines = Lines(on_line)
         size = 0
         while True:
             match self._channel.receive():
                 case ("log", bytes(data)):
                     size += len(data)
-                    write(data)
+                    if not write(data):
+                        lines.hush()
                     lines.feed(data)
                 case ("end", dict(fields)):
                     lines.close()
@@ -221,12 +224,13 @@ class Log:
         self._left = limit
         self._limit = limit
         self._on_line = on_line
-        self.line = None if on_line is None else self._tell
 
-    def write(self, data: bytes) -> None:
-        """Write what there is still room for."""
-        if self._file is None or self._left < 0:
-            return
+    def write(self, data: bytes) -> bool:
+        """Write what there is still room for; return whether the lines of *data* are to be heard."""
+        if self._file is None:
+            return True
+        if self._left < 0:
+            return False
         self._file.write(data[: self._left])
         self._left -= len(data)
         if self._left < 0:
@@ -234,7 +238,4 @@ class Log:
             self._file.write(b"\n" + said + b"\n")
             if self._on_line is not None:
                 self._on_line(said)
-
-    def _tell(self, line: bytes) -> None:
-        if self._left >= 0 and self._on_line is not None:
-            self._on_line(line)
+        return self._left >= 0

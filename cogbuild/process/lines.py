@@ -34,6 +34,10 @@ class Lines:
             self._on_line(self._rest[:PIECE])
             self._rest = self._rest[PIECE:]
 
+    def hush(self) -> None:
+        """Hand on no more lines; the last one is still remembered."""
+        self._on_line, self._rest = None, b""
+
     def close(self) -> None:
         """Hand on a last line that has no end."""
         if self._rest:

@@ -84,7 +84,7 @@ class Pool:
             usable = False
             try:
                 kept = Log(log, command.log_limit, on_line)
-                ended = worker.run(order, lambda: self._cancelled, kept.write, kept.line, mask)
+                ended = worker.run(order, lambda: self._cancelled, kept.write, on_line, mask)
                 usable = ended.reason is not Reason.LOST and level is not Level.BUBBLEWRAP
                 return ended
             finally:

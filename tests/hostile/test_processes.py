@@ -66,7 +66,7 @@ def until(condition: Callable[[], object]) -> None:
 FLOODS = {
     "a line": "head -c 400000000 /dev/zero | tr '\\0' x >&2",
     "lines": "yes 'a line as any other, said too often' | head -c 400000000 >&2",
-    "both": "yes | head -c 400000000 >&2 & head -c 400000000 /dev/zero & wait",
+    "both": "yes 'a line as any other, said too often' | head -c 400000000 >&2 & head -c 400000000 /dev/zero & wait",
 }
 
 
