@@ -174,6 +174,8 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if self._alone:  # another thread of ours would wait for this one
+                raise sqlite3.OperationalError("database or disk is full")
             try:
                 con = self._connect()
                 try:
@@ -216,7 +218,7 @@ class Database:
 
         Whoever had the database open already would have made the index.
         """
-        if self._alone or len(self._all):  # one thread of ours would wait for another
+        if len(self._all):  # one thread of ours would wait for another
             raise sqlite3.OperationalError("database or disk is full")
         con = self._connect("mode=rw")
         try:
