@@ -13,7 +13,7 @@ from cogbuild_adapter.torch_calls import plan_of
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from cogbuild_adapter import Network
     from cogbuild_adapter.torch_calls import Plan
@@ -26,40 +26,36 @@ _FIXED_ERRORS = (MemoryError, OSError, ImportError)
 
 def convert(network: Network, *, largest: int, **how: Any) -> tuple[Any, Path]:
     """Return the specification of *network* as an ML program, and the directory of its weights."""
-    plan = plan_of(network.value, network.calls)
     failures: list[Exception] = []
-    for way in (_exported, _traced):
-        try:
-            model = way(network.value, plan, largest, how)
-            spec = model.get_spec()
-            _name(spec, network.value, plan)
-            _free_shapes(spec, plan, largest)
-        except _FIXED_ERRORS:
-            raise
-        except Exception as error:
-            traceback.print_exception(error)
-            failures.append(error)
-        else:
-            print(f"converted by {'torch.export' if way is _exported else 'tracing'}")
-            return spec, Path(model.weights_dir)
-    # Both ways are deterministic, and their versions count: asking again would give the same answer.
+    for free_batch in (True, False):
+        plan = plan_of(network.value, network.calls, free_batch=free_batch)
+        for way in (_exported, _traced):
+            try:
+                model = way(network.value, plan, largest, how)
+                spec = model.get_spec()
+                _name(spec, network.value, plan)
+                _free_shapes(spec, plan, largest)
+            except _FIXED_ERRORS:
+                raise
+            except Exception as error:
+                traceback.print_exception(error)
+                failures.append(error)
+            else:
+                by = "torch.export" if way is _exported else "tracing"
+                print(f"converted by {by}" + ("" if free_batch else ", for the examples' batch size only"))
+                return spec, Path(model.weights_dir)
+        if any(_UNKNOWN_OPERATOR.search(str(error)) for error in failures):
+            break
+    # All ways are deterministic, and their versions count: asking again would give the same answer.
     raise NotApplicable(_reason(failures, type(network.value).__name__))
 
 
 def _exported(module: torch.nn.Module, plan: Plan, _largest: int, how: dict[str, Any]) -> Any:
     import coremltools
 
-    waiting = iter(plan.moving)
-    dims = [
-        dict.fromkeys(sorted(next(waiting)), torch.export.Dim.AUTO) or None
-        if isinstance(leaf, torch.Tensor)
-        else None
-        for leaf in plan.base.leaves
-    ]
-    bound = plan.base.bound(module)
-    program = torch.export.export(
-        module, bound.args, bound.kwargs, dynamic_shapes=tree_unflatten(dims, plan.base.spec)
-    )
+    dims = tuple(dict.fromkeys(sorted(free), torch.export.Dim.AUTO) or None for free in plan.moving)
+    flat = _Flat(module, plan).eval()
+    program = torch.export.export(flat, tuple(plan.base.tensors), dynamic_shapes=(dims,))
     return coremltools.convert(program.run_decompositions(_decompositions()), **how)
 
 
@@ -82,7 +78,7 @@ def _decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 class _Flat(torch.nn.Module):
-    """A module that takes and gives tensors only."""
+    """A module that takes and gives tensors only: what else entered it is part of it."""
 
     def __init__(self, module: torch.nn.Module, plan: Plan) -> None:
         super().__init__()

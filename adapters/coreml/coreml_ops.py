@@ -226,6 +226,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: _binary(getattr(np, name)) for name in ("maximum", "minimum", "equal", "not_equal", "less")},
     **{name: _binary(getattr(np, name)) for name in ("less_equal", "greater", "greater_equal", "mod")},
     **{name: _binary(getattr(np, name)) for name in ("logical_and", "logical_or", "logical_xor")},
+    **{f"a{name}": _unary(getattr(np, f"arc{name}")) for name in ("sin", "cos", "tan", "tanh")},
+    **{name: _unary(getattr(np, name)) for name in ("sinh", "cosh", "exp2")},
     "add": _binary(np.add),
     "sub": _binary(np.subtract),
     "mul": _binary(np.multiply),

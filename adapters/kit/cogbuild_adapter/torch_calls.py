@@ -92,13 +92,13 @@ def flat_tensors(output: Any) -> list[torch.Tensor]:
     return [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, torch.Tensor)]
 
 
-def plan_of(module: torch.nn.Module, calls: Sequence[Call]) -> Plan:
-    """Return the plan: what differs between the calls is free, and the batch where rows are independent."""
+def plan_of(module: torch.nn.Module, calls: Sequence[Call], *, free_batch: bool = True) -> Plan:
+    """Return the plan: what differs between the calls is free, and with *free_batch* the batch where rows are independent."""
     entries = [entry_of(module, call) for call in calls]
     _check_alike(entries)
     moving = _moving(entries)
     base = max(entries, key=lambda entry: (_plain(entry, moving), sum(t.numel() for t in entry.tensors)))
-    if batched(module, base):
+    if free_batch and batched(module, base):
         # A size of 1 would be taken for a constant.
         base = base.repeated(2)
         for dims, tensor in zip(moving, base.tensors, strict=True):
