@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Self, TypeVar
 
     from cogbuild.database.pairs import Artifact
+    from cogbuild.remote import Remote
 
     T = TypeVar("T")
 
@@ -55,11 +56,21 @@ class Project:
     def objects(self) -> Objects:
         """The stores of bytes; published artifacts lie where ``artifact_store`` says."""
         store = self.settings.artifact_store
-        if store is None:
+        if store is None or not store.startswith("file:"):
             return Objects(self.data)
         from urllib.parse import unquote, urlsplit
 
         return Objects(self.data, self.root / unquote(urlsplit(store).path))
+
+    @cached_property
+    def remote(self) -> Remote | None:
+        """The object store that artifacts are sent to, where ``artifact_store`` names one."""
+        store = self.settings.artifact_store
+        if store is None or store.startswith("file:"):
+            return None
+        from cogbuild.remote import Remote
+
+        return Remote(store)
 
     @cached_property
     def settings(self) -> Settings:

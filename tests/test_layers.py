@@ -21,6 +21,7 @@ FLOORS = {
     "database": 2,
     "cache": 2,
     "process": 2,
+    "remote": 2,
     "using": 2,
     "project": 3,
     "quiet": 3,
@@ -47,6 +48,7 @@ SAME_FLOOR = {
     ("cache", "database"),  # a record holds artifacts
     ("adapters", "interpreter"),  # what runs the script counts
     ("archive", "fingerprint"),
+    ("remote", "fingerprint"),  # a directory is sent as the entries of its tree
     ("report", "views"),  # reports word what views gather
 }
 TOP = {"__init__", "__main__"}
@@ -99,10 +101,11 @@ def test_imports_go_down(path: Path) -> None:
         ("doit", "tasks"),
         ("diskcache", "cache"),
         ("uv", "environment"),
+        ("obstore", "remote"),
     ],
 )
 def test_one_owner(module: str, owner: str) -> None:
-    """Starting processes, doit, diskcache and uv each have one place that knows of them."""
+    """Starting processes, doit, diskcache, uv and obstore each have one place that knows of them."""
     users = {part(path) for path in modules() for name, _ in imported(path) if name.split(".")[0] == module}
     assert users <= {owner}
 

@@ -32,7 +32,7 @@ adapters:
 # Reaches adapters as COG_DOCKER_REGISTRY.
 #docker_registry: registry.example/somebody
 
-# Where published artifacts are kept; else below .cogbuild/.
+# Where published artifacts are kept; else below .cogbuild/. Also s3://bucket/prefix, gs://…, az://….
 #artifact_store: file:///srv/artifacts
 
 # Pairs that run at once; else one a processor.

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -29,8 +30,8 @@ from cogbuild.planner.judging import image_artifact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from cogbuild.engine.keeping import Keep
     from cogbuild.engine.places import Places
-    from cogbuild.objects import Objects
     from cogbuild.process import Ended
     from cogbuild.process.masking import Mask
 
@@ -48,9 +49,9 @@ _LIST_LIMIT = 1 << 20  # bytes of COG_ARTIFACTS_FILE
 
 
 def artifacts_of(
-    ended: Ended, places: Places, store: Objects, facts: Mapping[str, object], mask: Mask | None = None
+    ended: Ended, places: Places, keep: Keep, facts: Mapping[str, object], mask: Mask | None = None
 ) -> tuple[Artifact, ...]:
-    """Return what was made, published where it lies in the output directory.
+    """Return what was made, handed to *keep* where it lies in the output directory.
 
     *facts* name the run in errors. What *mask* knows may be in none of the names. Raises the ``Artifact…`` errors.
     """
@@ -65,9 +66,9 @@ def artifacts_of(
     if printed is not None:
         if ended.stdout_names_file and not os.path.lexists(os.path.join(places.output, _path(printed) or "")):
             raise ArtifactInWorkspace(**facts, printed=printed)
-        return (_artifact("", printed, None, places, store, facts),)
+        return (_artifact("", printed, None, places, keep, facts),)
     return tuple(
-        _artifact(item["name"], item["uri"], item.get("media_type"), places, store, facts) for item in listed
+        _artifact(item["name"], item["uri"], item.get("media_type"), places, keep, facts) for item in listed
     )
 
 
@@ -143,7 +144,7 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
 
 
 def _artifact(  # noqa: PLR0917 - what is named, and where
-    name: str, text: str, media_type: str | None, places: Places, store: Objects, facts: Mapping[str, object]
+    name: str, text: str, media_type: str | None, places: Places, keep: Keep, facts: Mapping[str, object]
 ) -> Artifact:
     path = _path(text) if text.isprintable() else None
     if path is not None:
@@ -152,7 +153,7 @@ def _artifact(  # noqa: PLR0917 - what is named, and where
         if inside.startswith(output + "/"):
             if os.path.lexists(inside):
                 source = _named_by(inside, places, text, facts)
-                return _published(name, media_type, source, os.path.basename(inside), store)
+                return replace(keep(source, os.path.basename(inside)), name=name, media_type=media_type)
             if os.path.isabs(path):
                 raise ArtifactOutputMissing(**facts, printed=text, wrote=_wrote(places.output))
         if os.path.isabs(path) and Path(os.path.normpath(path)).is_relative_to(places.transient):
@@ -199,18 +200,6 @@ def _named_by(inside: str, places: Places, text: str, facts: Mapping[str, object
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ArtifactLineUnreadable(**facts, printed=text, reason="it is neither a file nor a directory")
     return source
-
-
-def _published(name: str, media_type: str | None, source: Path, called: str, store: Objects) -> Artifact:
-    done = store.publish(source, called)
-    return Artifact(
-        name,
-        str(done.path.relative_to(store.artifacts)),
-        media_type,
-        digest=done.digest,
-        size=done.size,
-        published=True,
-    )
 
 
 def _wrote(output: Path) -> str | None:

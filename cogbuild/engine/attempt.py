@@ -16,6 +16,7 @@ from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
 from cogbuild.engine.fidelity import with_fidelity
 from cogbuild.engine.flight import Flights
+from cogbuild.engine.keeping import keeper
 from cogbuild.engine.leftovers import recover
 from cogbuild.engine.logfile import LogFile
 from cogbuild.engine.places import Note as Whose
@@ -24,6 +25,7 @@ from cogbuild.engine.preparing import Prepared, Preparer
 from cogbuild.engine.recording import reasons_json
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import AdapterFilesMoved, ArtifactNoRoom, ModelFilesMoved, TestRefused
+from cogbuild.errors.remote import StoreError
 from cogbuild.errors.state import DiskFull
 from cogbuild.fingerprint import glance
 from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
@@ -173,7 +175,7 @@ class Runner:
                     if made is None:
                         variables = self._prepare.run_variables(judged, prepared)
                         ended = self._process(judged, prepared, log, judged.adapter.script, variables)
-                        artifacts = self._artifacts(judged, prepared, ended, facts)
+                        artifacts = self._artifacts(judged, prepared, ended, log, facts)
                     else:
                         artifacts = made
                     if artifacts and judged.adapter.spec.test:
@@ -359,7 +361,7 @@ class Runner:
     # -- after ----------------------------------------------------------------------------------------------------
 
     def _artifacts(
-        self, judged: Judged, prepared: Prepared, ended: Ended, facts: dict[str, object]
+        self, judged: Judged, prepared: Prepared, ended: Ended, log: LogFile, facts: dict[str, object]
     ) -> tuple[Artifact, ...]:
         spec = judged.adapter.spec
         if ended.reason is Reason.CANCELLED:
@@ -369,10 +371,18 @@ class Runner:
         if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
             raise error
         mask = self._prepare.mask(judged.adapter)
+        keep = keeper(
+            self.project,
+            lambda text: self._prepare.say(judged, log, text),
+            cancelled=lambda: self._cancelled,
+        )
         try:
-            return artifacts_of(ended, prepared.places, self.project.objects, facts, mask)
+            return artifacts_of(ended, prepared.places, keep, facts, mask)
         except DiskFull as full:  # what is smaller may still fit
             raise ArtifactNoRoom(**facts, store=full.facts["path"]) from full
+        except StoreError as trouble:
+            trouble.facts = facts | trouble.facts
+            raise
 
     def _judged_by_test(
         self,

@@ -158,5 +158,5 @@ class BadRepo(DeclarationError):
 
 
 class StoreNotSupported(DeclarationError):
-    headline = "artifacts can't be kept in {store}: this cogbuild writes to file: only"
-    hint = "name a directory, as in `artifact_store: file:///srv/artifacts`"
+    headline = "artifacts can't be kept in {store}"
+    hint = "name a directory or a bucket: file:///srv/artifacts, s3://bucket/prefix, gs://…, az://container/…"

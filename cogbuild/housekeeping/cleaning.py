@@ -32,6 +32,8 @@ def clean(project: Project, outcome: Outcome) -> list[str]:
 
 
 def _let_go(project: Project, item: Artifact, ours: bool, nobody_else: bool) -> str | None:
+    if item.size is not None and not item.published:
+        return f"left {item.uri}: another data directory may use it"
     if not item.published or item.digest is None:
         return f"left {item.uri}: cogbuild did not make that place"
     if pairs.is_named(project.con, item.digest):

@@ -60,6 +60,7 @@ class _Scratch(Project):
         self._of = of
         self._logs = place / "logs"
         self.objects.artifacts = place / "artifacts"
+        self.remote = None  # nothing of a trial is sent anywhere
         for path in (self._logs, self.objects.artifacts):
             path.mkdir()
 

@@ -158,7 +158,7 @@ def _fidelity_words(seen: Fidelity) -> str:
 
 
 def _looked_at(item: Artifact) -> bool:
-    return item.published or item.uri.startswith(("http:", "https:"))
+    return item.size is not None or item.uri.startswith(("http:", "https:", "s3:", "gs:", "az:"))
 
 
 def model_json(view: ModelView) -> dict[str, Any]:

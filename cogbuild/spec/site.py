@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.errors.declarations import BadValue, StoreNotSupported
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from cogbuild.spec import Settings
 
 __all__ = ["check_store", "override", "parse_settings", "parse_size"]
+
+
+# A bucket and a prefix, with no empty or dotted part: what every kind of object store takes.
+_REMOTE = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]+(/(?!\.\.?(/|$))[A-Za-z0-9._=+@-]+)*/?")
 
 
 def parse_settings(data: bytes, path: Path) -> Settings:
@@ -58,7 +63,7 @@ def check_store(store: str | None, **where: object) -> None:
     if store is None:
         return
     scheme, colon, rest = store.partition(":")
-    if scheme != "file" or not colon or not rest.strip("/"):
+    if not (scheme == "file" and colon and rest.strip("/")) and not _REMOTE.fullmatch(store):
         raise StoreNotSupported(store=repr(store), **where)
 
 

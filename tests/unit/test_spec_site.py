@@ -124,10 +124,10 @@ REFUSALS = {
         ),
     ),
     "store": (
-        "artifact_store: s3://bucket/x",
+        "artifact_store: s3://user:word@bucket/x",
         (
-            "artifacts can't be kept in 's3://bucket/x': this cogbuild writes to file: only\n  file  {}\n  line  {}\n"
-            "hint: name a directory, as in `artifact_store: file:///srv/artifacts`"
+            "artifacts can't be kept in 's3://user:word@bucket/x'\n  file  {}\n  line  {}\n"
+            "hint: name a directory or a bucket: file:///srv/artifacts, s3://bucket/prefix, gs://…, az://container/…"
         ),
     ),
     "pass": (
@@ -235,11 +235,11 @@ def test_nothing_set_changes_nothing() -> None:
         ),
         (
             "COGBUILD_ARTIFACT_STORE",
-            "s3://b",
+            "s3://bucket/a/../b",
             (
-                "artifacts can't be kept in 's3://b': this cogbuild writes to file: only\n"
+                "artifacts can't be kept in 's3://bucket/a/../b'\n"
                 "  variable  COGBUILD_ARTIFACT_STORE\n"
-                "hint: name a directory, as in `artifact_store: file:///srv/artifacts`"
+                "hint: name a directory or a bucket: file:///srv/artifacts, s3://bucket/prefix, gs://…, az://container/…"
             ),
         ),
         (
