@@ -198,6 +198,11 @@ def _pad(x: Array, pad: Any, mode: str = "constant", constant_val: Any = 0, **_:
     return np.pad(x, both, "edge" if mode == "replicate" else "reflect")
 
 
+def _crop(x: Array, crop_height: Any, crop_width: Any, **_: Any) -> Any:
+    (top, bottom), (left, right) = crop_height, crop_width
+    return x[..., int(top) : x.shape[-2] - int(bottom), int(left) : x.shape[-1] - int(right)]
+
+
 def _cumsum(x: Array, axis: Any = 0, exclusive: Any = False, reverse: Any = False, **_: Any) -> Any:
     given = np.flip(x, int(axis)) if reverse else x
     total = np.cumsum(given, int(axis), dtype=x.dtype)
@@ -311,4 +316,5 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         0,
     ),
     "pad": _pad,
+    "crop": _crop,
 }
