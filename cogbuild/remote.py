@@ -141,8 +141,10 @@ class Remote:
                 return None if size in (None, found) else f"it has {found} bytes, {size} were uploaded"
             there = self.below(key)  # also tells whether there is a bucket at all
             listed = self._listed(key) if there else None
-        if listed is None:
+        if not there:
             return "it is not there"
+        if listed is None:
+            return "the list of its files is not there" if size is not None else None
         return next(
             (
                 f"{row['path']} in it is not there"
@@ -259,6 +261,8 @@ class Remote:
             if trouble.errno is not None:  # a file of ours
                 raise
             raise StoreBucketMissing(store=self.url, reason=_reason(trouble)) from trouble
+        except ValueError as trouble:  # of a name that somebody else made
+            raise StoreNameUnusable(store=self.url, reason=str(trouble).splitlines()[0]) from trouble
         except obstore.exceptions.BaseError as trouble:
             said = str(trouble)
             kind: type[StoreError] = StoreAway

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from cogbuild.database import pairs, upkeep
+from cogbuild.housekeeping.registries import NoAnswer, Registries, names_registry
 from cogbuild.objects import disk_errors
 from cogbuild.planner.judging import artifact_file
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cogbuild.database.pairs import Artifact
@@ -30,6 +31,8 @@ __all__ = ["Looked", "State", "lose", "set_aside", "verify"]
 _PATIENCE = 20.0  # seconds for one answer
 _ASKED_AT_ONCE = 8
 _GONE = (404, 410)
+_STORES = ("s3", "gs", "az")
+_AWAY = ("does not answer", "can't be used now")
 
 
 class State(StrEnum):
@@ -59,10 +62,11 @@ def verify(project: Project, found: Iterable[Made], *, deep: bool = False) -> It
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    eyes = _Eyes(project, deep=deep)
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
         for batch in _batches(found):
             wanted = [(item, artifact) for item in batch for artifact in item.outcome.artifacts]
-            answers = pool.map(lambda pair: _look(project, pair[1], deep=deep), wanted)
+            answers = pool.map(lambda pair: eyes.look(pair[1]), wanted)
             looked = [
                 _judged(project, item, artifact, *answer)
                 for (item, artifact), answer in zip(wanted, answers, strict=True)
@@ -82,21 +86,65 @@ def _batches(found: Iterable[Made], size: int = 64) -> Iterator[list[Made]]:
         yield batch
 
 
-def _look(project: Project, artifact: Artifact, *, deep: bool) -> tuple[State, str]:
-    if artifact.published:
-        wrong = project.objects.artifact_state(
-            artifact.digest or "", artifact_file(artifact), artifact.size or 0, deep=deep
-        )
-        return (State.THERE, "") if wrong is None else (State.LOST, wrong)
-    scheme = urlsplit(artifact.uri).scheme
-    if scheme in ("http", "https"):
-        return _ask(artifact.uri)
-    if scheme == "file":
-        there = os.path.lexists(unquote(urlsplit(artifact.uri).path))
-        return (State.THERE, "") if there else (State.LOST, "it is not there")
-    if scheme and artifact.uri.startswith(f"{scheme}:/"):
-        return State.NOT_CHECKED, f"cogbuild can't look at {scheme}: yet"
-    return State.NOT_CHECKED, "cogbuild can't look into registries yet"
+class _Eyes:
+    """How one command looks at artifacts; what did not answer once is not waited for again."""
+
+    def __init__(self, project: Project, *, deep: bool) -> None:
+        self._project = project
+        self._deep = deep
+        self._registries = Registries(project.environ, project.settings.docker_registry)
+        self._away: dict[str, str] = {}
+
+    def look(self, artifact: Artifact) -> tuple[State, str]:
+        if artifact.published:
+            wrong = self._project.objects.artifact_state(
+                artifact.digest or "", artifact_file(artifact), artifact.size or 0, deep=self._deep
+            )
+            return (State.THERE, "") if wrong is None else (State.LOST, wrong)
+        scheme = urlsplit(artifact.uri).scheme
+        if scheme in ("http", "https"):
+            return _ask(artifact.uri)
+        if scheme == "file":
+            there = os.path.lexists(unquote(urlsplit(artifact.uri).path))
+            return (State.THERE, "") if there else (State.LOST, "it is not there")
+        if scheme in _STORES and artifact.uri.startswith(f"{scheme}://"):
+            return self._unless_away(artifact.uri, lambda: _in_store(artifact))
+        if scheme and artifact.uri.startswith(f"{scheme}:/"):
+            return State.NOT_CHECKED, f"cogbuild can't look at {scheme}: yet"
+        return self._unless_away(artifact.uri, lambda: self._image(artifact.uri))
+
+    def _image(self, reference: str) -> tuple[State, str]:
+        if not names_registry(reference):
+            return State.NOT_CHECKED, "it names no registry"
+        try:
+            there = self._registries.has(reference)
+        except NoAnswer as trouble:
+            return State.NOT_KNOWN, str(trouble)
+        return (State.THERE, "") if there else (State.LOST, "the registry does not have it")
+
+    def _unless_away(self, uri: str, look: Callable[[], tuple[State, str]]) -> tuple[State, str]:
+        whom = "/".join(uri.split("/")[: 3 if "://" in uri else 1])
+        if whom in self._away:
+            return State.NOT_KNOWN, self._away[whom]
+        state, detail = look()
+        if state is State.NOT_KNOWN and any(word in detail for word in _AWAY):
+            self._away[whom] = detail
+        return state, detail
+
+
+def _in_store(artifact: Artifact) -> tuple[State, str]:
+    from cogbuild.errors.remote import StoreError
+    from cogbuild.remote import Remote
+
+    scheme, _, rest = artifact.uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket or not key.strip("/"):
+        return State.NOT_CHECKED, "it names no object"
+    try:
+        wrong = Remote(f"{scheme}://{bucket}").wrong(key.strip("/"), artifact.size)
+    except StoreError as trouble:
+        return State.NOT_KNOWN, f"{trouble.title}: {trouble.facts.get('reason')}"
+    return (State.THERE, "") if wrong is None else (State.LOST, wrong)
 
 
 def _ask(uri: str) -> tuple[State, str]:

@@ -453,15 +453,18 @@ def test_a_server_that_is_not_there_loses_nothing(box: Sandbox, cogbuild: Door, 
 
 
 def test_what_can_not_be_looked_at_is_said(box: Sandbox, cogbuild: Door) -> None:
-    """Registries and object stores are not asked; nothing is claimed of them."""
-    box.adapter("image", box.counting("image", "echo registry.local/m/a:1"))
-    built(box, "echo s3://bucket/model", name="bucket")
+    """Places of other kinds are not asked, and nothing is claimed of them; nor of a registry that is away."""
+    box.adapter("away", box.counting("away", "echo 127.0.0.1:9/m/a:1"))
+    box.adapter("image", box.counting("image", "echo m/a:1"))
+    built(box, "echo ftp://bucket/model", name="bucket")
     said = cogbuild("artifacts", "verify")
     assert (said.text, said.code) == (
         (
-            "not checked  local/a@ID:bucket: cogbuild can't look at s3: yet\n  s3://bucket/model\n"
-            "not checked  local/a@ID:image: cogbuild can't look into registries yet\n  registry.local/m/a:1\n"
-            "2 not checked\n"
+            "not known  local/a@ID:away: the registry 127.0.0.1:9 does not answer: connection refused\n"
+            "  127.0.0.1:9/m/a:1\n"
+            "not checked  local/a@ID:bucket: cogbuild can't look at ftp: yet\n  ftp://bucket/model\n"
+            "not checked  local/a@ID:image: it names no registry\n  m/a:1\n"
+            "2 not checked, 1 not known\n"
         ),
         0,
     )

@@ -269,3 +269,78 @@ def test_plain_http_is_for_this_machine_only(
     assert caught.value.facts["reason"] == (
         "http: is for stores on this machine only, unless AWS_ALLOW_HTTP is true"
     )
+
+
+# -- verify -------------------------------------------------------------------------------------------------------
+
+
+def test_verify_asks_the_store(far: Sandbox, cloud: Cloud) -> None:
+    """What went or has another size is lost and made again; a store that does not say loses nothing."""
+    far.adapter("one", SIMPLE)
+    model = far.add("a").model
+    far.adapt()
+    assert cogbuild(far, "artifacts", "verify").stdout == "1 there\n"
+    cloud.refuse = lambda request: "403 Forbidden" if request.startswith("HEAD ") else None
+    said = cogbuild(far, "artifacts", "verify")
+    assert (said.stdout, said.returncode) == (
+        (
+            f"not known  local/a@{model[:12]}:one: the artifact store s3://bucket does not let this user in: it says 403 "
+            f"Forbidden\n  s3://bucket/{AT}\n1 not known\n"
+        ),
+        0,
+    )
+    cloud.refuse = lambda _request: None
+    cloud.damage(AT, b"hell")
+    said = cogbuild(far, "artifacts", "verify")
+    assert said.stdout.splitlines()[0].endswith(":one: it has 4 bytes, 6 were uploaded")
+    assert said.returncode == 1
+    assert far.adapt().status("a one") is Status.BUILT
+    assert cogbuild(far, "artifacts", "verify").stdout == "1 there\n"
+    cloud.damage(AT, None)
+    assert cogbuild(far, "artifacts", "verify").stdout.splitlines()[0].endswith(":one: it is not there")
+    assert far.adapt().status("a one") is Status.BUILT
+    assert cloud.objects() == {AT: b"hello\n"}
+
+
+def test_verify_looks_at_every_file_of_a_directory(far: Sandbox, cloud: Cloud) -> None:
+    """By the list of it."""
+    far.adapter("one", FOLDER)
+    far.add("a")
+    far.adapt()
+    assert cogbuild(far, "artifacts", "verify").stdout == "1 there\n"
+    key = kept(far)[0].uri.removeprefix("s3://bucket/")
+    cloud.damage(f"{key}/run", b"longer")
+    said = cogbuild(far, "artifacts", "verify").stdout
+    assert said.splitlines()[0].endswith(":one: run in it has 6 bytes, 2 were uploaded")
+    cloud.damage(f"{key}/run", None)
+    said = cogbuild(far, "artifacts", "verify").stdout
+    assert said.splitlines()[0].endswith(":one: run in it is not there")
+    far.adapt()
+    cloud.damage(f"{key}.files.json", None)
+    said = cogbuild(far, "artifacts", "verify").stdout
+    assert said.splitlines()[0].endswith(":one: the list of its files is not there")
+
+
+def test_verify_asks_for_what_adapters_put_there_themselves(box: Sandbox, cloud: Cloud) -> None:
+    """An object, or anything below a name; a bucket that is not there may be a wrong setting, so nothing is lost."""
+    places = {"object": "bucket/x", "below": "bucket/dir/", "gone": "bucket/y", "nobody": "nobody/x"}
+    for name, place in places.items():
+        box.adapter(name, f"#!/bin/sh\necho s3://{place}\n")
+    box.add("a")
+    box.adapt()
+    cloud.damage("x", b"1")
+    cloud.damage("dir/f", b"1")
+    said = cogbuild(box, "artifacts", "verify", "--json")
+    found = {
+        row["pair"].partition(":")[2]: (row["state"], row["detail"])
+        for row in json.loads(said.stdout)["artifacts"]
+    }
+    assert found == {
+        "object": ("there", None),
+        "below": ("there", None),
+        "gone": ("lost", "it is not there"),
+        "nobody": (
+            "not known",
+            "the artifact store s3://nobody is not there: it says 404 Not Found, NoSuchBucket",
+        ),
+    }
