@@ -143,5 +143,6 @@ def test_a_needed_artifact_that_goes_after_planning_blocks_by_name(box: Sandbox)
         box.artifact(run, "a low").unlink()
         with Run(project, plan, jobs=1, watcher=lambda _event: None) as late:
             result = late.engine.run(judged.entry.eid, "upper")
+            assert result is not None
     assert (result.status, result.reason) == (Status.BLOCKED, "needs low, whose artifact is gone")
     assert box.adapt().ran == ["a low", "a upper"]

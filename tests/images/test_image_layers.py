@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_fixtures import at_home, images, quickly, registry  # noqa: F401 - pytest finds fixtures by name
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from image_fixtures import at_home, images, quickly, registry  # noqa: F401 - pytest finds fixtures by name
 from registries import KIT, DockerRegistry, needs_registry
 
 if TYPE_CHECKING:

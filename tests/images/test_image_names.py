@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from image_fixtures import at_home, images, quickly, registry  # noqa: F401 - pytest finds fixtures by name
 
 DIGEST = "sha256:" + "0a" * 32
 
