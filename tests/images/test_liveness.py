@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_fixtures import at_home, images, registry  # noqa: F401 - pytest finds fixtures by name
 from image_fixtures import at_home, images, quickly, registry  # noqa: F401 - pytest finds fixtures by name
 from registries import (
     PASSWORD,
