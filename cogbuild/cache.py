@@ -260,6 +260,9 @@ class Cache:
                 disk_min_file_size=1 << 62,
                 statistics=0,
                 tag_index=0,
+                # Its own defaults take 96 MB of a large cache into memory.
+                sqlite_cache_size=512,  # pages
+                sqlite_mmap_size=0,
             )
         except UnreadableRow as trouble:
             raise sqlite3.DatabaseError(str(trouble)) from trouble

@@ -245,6 +245,7 @@ class Database:
     def _prepare(self, con: sqlite3.Connection) -> None:
         if self._check_format(con) == FORMAT:
             con.execute("PRAGMA synchronous=FULL")
+            con.execute("PRAGMA cache_size=-1000")  # kB; each thread has one
             return
         con.execute("PRAGMA journal_mode=WAL")
         con.execute("PRAGMA synchronous=FULL")

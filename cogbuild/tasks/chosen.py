@@ -20,7 +20,7 @@ from cogbuild.tasks import BASENAME
 from cogbuild.tasks.described import described
 from cogbuild.tasks.loader import Reporter, group
 from cogbuild.tasks.pairs import task_name, tasks_of
-from cogbuild.tasks.running import Run
+from cogbuild.tasks.running import ENDING, Run
 from cogbuild.tasks.state import PairState
 
 if TYPE_CHECKING:
@@ -72,7 +72,10 @@ def _to_run(  # noqa: PLR0917 - the parts of one command
     cmd.dep_manager = keeper
     # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
     # reporter, nothing that is passed over.
-    alone = params.get("reporter") is Reporter and all(name in mine for name in asked or own)
+    only_pairs = all(name in mine for name in asked or own)
+    if only_pairs and jobs > 1:
+        params["num_process"] = jobs + ENDING  # of doit's threads; adapters run *jobs* at once
+    alone = params.get("reporter") is Reporter and only_pairs
     alone = alone and (always or not any(judged.verdict.settled for judged in todo))
     shown = watcher(sys.stdout, sys.stderr, alone=alone)
     run = Run(project, plan, jobs=max(1, jobs), watcher=shown)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
 
-__all__ = ["Run", "run_plan"]
+__all__ = ["ENDING", "Run", "run_plan"]
 
 
-# Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
-_ENDING = 8
+#: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
+ENDING = 8
 
 
 class Crew(NamedTuple):
@@ -71,7 +71,7 @@ class Run:
         """The threads, where several adapters run at once."""
         from concurrent.futures import ThreadPoolExecutor
 
-        size = min(self.jobs + _ENDING, max(1, self.plan.most))
+        size = min(self.jobs + ENDING, max(1, self.plan.most))
         return Crew(ThreadPoolExecutor(size, thread_name_prefix="pair"), size)
 
     def _hear(self, event: Event) -> None:
