@@ -27,8 +27,10 @@ def keeper(project: Project, say: Callable[[str], None], *, cancelled: Callable[
         return Artifact("", uri, digest=done.digest, size=done.size, published=True)
 
     def upload(source: Path, called: str) -> Artifact:
+        from cogbuild.remote import upload as send
+
         assert project.remote is not None
-        sent = project.remote.upload(source, called, say=say, cancelled=cancelled)
+        sent = send(project.remote, source, called, say=say, cancelled=cancelled)
         return Artifact("", sent.uri, digest=sent.digest, size=sent.size)
 
     return publish if project.remote is None else upload

@@ -21,7 +21,7 @@ from cogbuild.errors.housekeeping import (
     TargetTaken,
 )
 from cogbuild.fingerprint.trees import read_tree
-from cogbuild.housekeeping.lost import lose, set_aside
+from cogbuild.housekeeping.lost import STORES, lose, set_aside
 from cogbuild.objects import copy_durably
 from cogbuild.planner.judging import artifact_file
 from cogbuild.using import using
@@ -79,6 +79,8 @@ def _fill(project: Project, made: Made, artifact: Artifact, half: Path) -> None:
         _copy(source, half)
     elif parts.scheme in ("http", "https"):
         _download(artifact.uri, half, facts)
+    elif parts.scheme in STORES and "://" in artifact.uri:
+        _from_store(project, artifact, half, facts)
     else:
         raise NotFetchable(**facts, uri=artifact.uri)
 
@@ -132,6 +134,24 @@ def _download(uri: str, half: Path, facts: dict[str, str]) -> None:
     except (URLError, TimeoutError, ConnectionError, http.client.HTTPException, ValueError) as trouble:
         said = getattr(trouble, "reason", None) or trouble
         raise FetchRefused(**facts, uri=uri, reason=str(said)) from trouble
+
+
+def _from_store(project: Project, artifact: Artifact, half: Path, facts: dict[str, str]) -> None:
+    from cogbuild.errors.remote import StoreError
+    from cogbuild.remote import Remote, fetch
+
+    scheme, _, rest = artifact.uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    try:
+        there = bool(bucket and key) and fetch(Remote(f"{scheme}://{bucket}"), key.strip("/"), half)
+    except StoreError as trouble:
+        why = trouble.facts.get("reason")
+        raise FetchRefused(**facts, uri=artifact.uri, reason=f"{trouble.title}: {why}") from trouble
+    if not there:
+        raise ArtifactGone(**facts, reason="it is not there", uri=artifact.uri)
+    if artifact.size is not None and _digest(half) != artifact.digest:  # cogbuild put it there
+        lose(project, artifact, "its content changed")
+        raise ArtifactGone(**facts, reason="its content changed", uri=artifact.uri)
 
 
 def _put(half: Path, target: Path, *, force: bool) -> None:

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from cogbuild.housekeeping.made import Made
     from cogbuild.project import Project
 
-__all__ = ["Looked", "State", "lose", "set_aside", "verify"]
+__all__ = ["STORES", "Looked", "State", "lose", "set_aside", "verify"]
+
+#: Kinds of object stores, as URIs name them.
+STORES = ("s3", "gs", "az")
 
 _PATIENCE = 20.0  # seconds for one answer
 _ASKED_AT_ONCE = 8
 _GONE = (404, 410)
-_STORES = ("s3", "gs", "az")
 _AWAY = ("does not answer", "can't be used now")
 
 
@@ -107,7 +109,7 @@ class _Eyes:
         if scheme == "file":
             there = os.path.lexists(unquote(urlsplit(artifact.uri).path))
             return (State.THERE, "") if there else (State.LOST, "it is not there")
-        if scheme in _STORES and artifact.uri.startswith(f"{scheme}://"):
+        if scheme in STORES and artifact.uri.startswith(f"{scheme}://"):
             return self._unless_away(artifact.uri, lambda: _in_store(artifact))
         if scheme and artifact.uri.startswith(f"{scheme}:/"):
             return State.NOT_CHECKED, f"cogbuild can't look at {scheme}: yet"

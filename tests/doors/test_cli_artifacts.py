@@ -320,7 +320,7 @@ def test_a_file_of_this_machine_is_copied(box: Sandbox, cogbuild: Door) -> None:
     assert (box.root / "out").read_text() == "kept"
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/model", "registry.local/m/a:1"])
+@pytest.mark.parametrize("uri", ["ftp://bucket/model", "registry.local/m/a:1"])
 def test_other_places_are_named(box: Sandbox, cogbuild: Door, uri: str) -> None:
     """What cogbuild can't fetch, it shows."""
     model = built(box, f"echo {uri}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from cogbuild.database.pairs import Artifact
 from cogbuild.digest import hexdigest
 from cogbuild.engine import Status
 from cogbuild.errors.remote import StoreAway, StoreNameUnusable
-from cogbuild.remote import Remote, forget_stores
+from cogbuild.remote import Remote, forget_stores, upload
 
 SIMPLE = "#!/bin/sh\necho hello > $COG_OUTPUT_DIR/a.txt; echo a.txt\n"
 HELLO = hexdigest(b"hello\n")
@@ -254,7 +255,7 @@ def test_a_name_that_no_store_takes(tmp_path: Path, cloud: Cloud) -> None:
     (tmp_path / "d" / "a\nb").write_text("x")
     for source, called in ((tmp_path / "d", "d"), (tmp_path / "d" / "a\nb", "a\nb")):
         with pytest.raises(StoreNameUnusable, match="can't have a file of this name"):
-            Remote("s3://bucket").upload(source, called)
+            upload(Remote("s3://bucket"), source, called)
     assert cloud.sent() == []
 
 
@@ -265,7 +266,7 @@ def test_plain_http_is_for_this_machine_only(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://store.invalid")
     (tmp_path / "a").write_text("x")
     with pytest.raises(StoreAway) as caught:
-        Remote("s3://bucket").upload(tmp_path / "a", "a")
+        upload(Remote("s3://bucket"), tmp_path / "a", "a")
     assert caught.value.facts["reason"] == (
         "http: is for stores on this machine only, unless AWS_ALLOW_HTTP is true"
     )
@@ -344,3 +345,70 @@ def test_verify_asks_for_what_adapters_put_there_themselves(box: Sandbox, cloud:
             "the artifact store s3://nobody is not there: it says 404 Not Found, NoSuchBucket",
         ),
     }
+
+
+# -- get ----------------------------------------------------------------------------------------------------------
+
+
+def test_get_fetches_a_file_and_a_directory(far: Sandbox, cloud: Cloud) -> None:
+    """As they were made: links, executable bits, empty directories."""
+    far.adapter("one", SIMPLE)
+    far.adapter("two", FOLDER)
+    model = far.add("a").model
+    far.adapt()
+    out = far.root / "out"
+    out.mkdir()
+    for name in ("one", "two"):
+        said = cogbuild(far, "artifacts", "get", model, name, "-o", out)
+        assert said.returncode == 0, said.stderr
+    assert (out / "a.txt").read_text() == "hello\n"
+    at = out / "m"
+    assert {str(path.relative_to(at)) for path in at.rglob("*")} == {
+        "a.bin",
+        "l",
+        "run",
+        "sub",
+        "sub/b c.bin",
+        "sub/empty",
+    }
+    assert (os.readlink(at / "l"), os.access(at / "run", os.X_OK), (at / "sub/b c.bin").read_text()) == (
+        "a.bin",
+        True,
+        "22\n",
+    )
+
+
+def test_get_hands_out_nothing_damaged(far: Sandbox, cloud: Cloud) -> None:
+    """What is fetched is hashed; the pair is made again."""
+    far.adapter("one", SIMPLE)
+    model = far.add("a").model
+    far.adapt()
+    cloud.damage(AT, b"jello\n")
+    said = cogbuild(far, "artifacts", "get", model, "one", "-o", far.root / "x")
+    assert "its content changed" in said.stderr
+    assert not (far.root / "x").exists()
+
+
+@pytest.mark.parametrize("path", ["../escaped", "l/escaped", "/escaped"])
+def test_get_writes_nowhere_else(far: Sandbox, cloud: Cloud, path: str) -> None:
+    """A list of files that somebody else wrote names nothing outside, nor through its links."""
+    far.adapter("one", FOLDER)
+    model = far.add("a").model
+    far.adapt()
+    key = kept(far)[0].uri.removeprefix("s3://bucket/")
+    rows = [{"path": "l", "kind": "link", "target": str(far.root)}, {"path": path, "kind": "file", "size": 2}]
+    cloud.damage(f"{key}.files.json", json.dumps({"files": rows}).encode())
+    said = cogbuild(far, "artifacts", "get", model, "one", "-o", far.root / "x")
+    assert f"names '{path}'" in said.stderr
+    assert not (far.root / "x").exists()
+    assert not list(far.root.rglob("escaped"))
+
+
+def test_an_upload_is_broken_off(tmp_path: Path, cloud: Cloud) -> None:
+    """Between two pieces, when the run is cancelled; nothing of it is to be seen."""
+    (tmp_path / "big").write_bytes(bytes(20 << 20))
+    answers = iter([False, True])
+    with pytest.raises(StoreAway) as caught:
+        upload(Remote("s3://bucket"), tmp_path / "big", "big", cancelled=lambda: next(answers, True))
+    assert caught.value.facts["reason"] == "the upload was broken off"
+    assert cloud.objects() == {}
