@@ -38,8 +38,11 @@ def error_of(trouble: Exception, data: str | os.PathLike[str]) -> CogbuildError:
             error = disk_error(trouble, named if named is not None and inside else data)
             if error is not None:
                 return error
+    database = os.path.join(data, "cog.db")
     if _damaged(trouble):
-        return DatabaseBroken(database=os.path.join(data, "cog.db"), reason=str(trouble))
+        return DatabaseBroken(database=database, reason=str(trouble))
+    if unsound := _unsound(database):  # what comes out of a damaged page can trip up anything
+        return DatabaseBroken(database=database, reason=unsound)
     return report_of(trouble, os.path.join(data, "logs"))
 
 
@@ -54,6 +57,24 @@ def _damaged(trouble: Exception) -> bool:
             for word in ("malformed", "not a database", "no such table", "no such column")
         )
     )
+
+
+def _unsound(database: str) -> str | None:
+    """Return the first thing that SQLite has against a database, None where it is sound or not there."""
+    import sqlite3
+
+    if not os.path.isfile(database):
+        return None
+    con = sqlite3.connect(os.fsencode(database))
+    try:
+        said = [line for (text,) in con.execute("PRAGMA quick_check(1)") for line in text.splitlines()]
+    except sqlite3.OperationalError:
+        return None
+    except sqlite3.DatabaseError as trouble:
+        return str(trouble)
+    finally:
+        con.close()
+    return next((line for line in said if line != "ok" and not line.startswith("***")), None)
 
 
 def report_of(trouble: BaseException, directory: str | os.PathLike[str] | None = None) -> Bug:

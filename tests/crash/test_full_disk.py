@@ -43,7 +43,7 @@ def test_no_room_at_any_write(box: Sandbox, command: str, *, for_good: bool) -> 
     for at in chosen(len(whole.steps), 6):
         build.reset()
         stopped = build.run(*arguments, at=at, do="no space", for_good=for_good, only=steps.NEED_ROOM)
-        assert stopped.code in (0, 1, 3), stopped.err
+        assert stopped.code in (0, 1, 3) or (command == "doit" and stopped.code == 2), stopped.err
         if stopped.code == 3:
             # SQLite does not say why it could not open a file or write to its index.
             assert FULL in stopped.err or "can't be written" in stopped.err, stopped.err
