@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 import torch
 from cogbuild_adapter import NotApplicable
-from cogbuild_adapter.torch_calls import plan_of
+from cogbuild_adapter.torch_calls import flat_tensors, plan_of
 from torch.utils._pytree import tree_unflatten
 
 if TYPE_CHECKING:
@@ -19,8 +20,30 @@ def export(network: Network, opset: int) -> ModelProto:
     """Return the graph of a module; what differs between the calls is dynamic, and the batch where it can be."""
     plan = plan_of(network.value, network.calls)
     model: ModelProto = _exported(network.value, plan, opset).model_proto
+    if not _takes_the_examples(model, plan, network):
+        print("the batch size stays fixed: the exporter made a graph of one size")
+        plan = plan_of(network.value, network.calls, free_batch=False)
+        model = _exported(network.value, plan, opset).model_proto
     _check_moving(plan, model)
     return model
+
+
+def _takes_the_examples(model: ModelProto, plan: Plan, network: Network) -> bool:
+    """Whether the graph runs on an example's own batch: one that was unrolled says that any will do, and takes one size."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_inputs()]
+    tensors = plan.entries[0].tensors
+    if len(names) != len(tensors):
+        return True  # said below in words
+    try:
+        got = session.run(None, {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=True)})
+    except Exception:
+        traceback.print_exc()
+        return False
+    wanted = flat_tensors(network.calls[0].output)
+    return [array.shape for array in got] == [tuple(tensor.shape) for tensor in wanted]
 
 
 def _exported(module: torch.nn.Module, plan: Plan, opset: int) -> Any:

@@ -47,7 +47,11 @@ def _judge(name: str, network: Network, graph: Path, given: int) -> None:
     outputs = [value.name for value in session.get_outputs()]
     for case in cases(network, [_free(value) for value in session.get_inputs()]):
         asked = {outputs[at]: wanted for at, wanted in case.outputs.items()}
-        got = session.run(list(asked), dict(zip(inputs, case.inputs, strict=True)))
+        try:
+            got = session.run(list(asked), dict(zip(inputs, case.inputs, strict=True)))
+        except Exception as error:
+            first = str(error).strip().splitlines()[0]
+            raise AdapterError(f"{case.label}: onnxruntime cannot run the graph: {first}") from error
         for (output, wanted), answer in zip(asked.items(), got, strict=True):
             seen.check(f"{case.label}, output {output}", wanted, answer)
     report_fidelity(seen, artifact=name, runtime=f"onnxruntime {onnxruntime.__version__}", examples=given)

@@ -136,6 +136,68 @@ def test_the_artifact_of_a_test_is_found_by_its_uri(tmp_path: Path) -> None:
     assert done.stderr == "COG_ARTIFACT_URI is 's3://bucket/x', but only file: URIs can be read here\n"
 
 
+def test_several_artifacts_are_returned_by_name(tmp_path: Path) -> None:
+    """A dictionary becomes the lines of COG_ARTIFACTS_FILE, and stdout stays empty."""
+    listed = tmp_path / "listed"
+    done = _run(
+        "return {'encoder': '/out/encoder.onnx', 'b': 'x:y'}", tmp_path, COG_ARTIFACTS_FILE=str(listed)
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert listed.read_text() == (
+        '{"name": "encoder", "uri": "/out/encoder.onnx"}\n{"name": "b", "uri": "x:y"}\n'
+    )
+
+
+def test_a_test_finds_all_artifacts_by_name(tmp_path: Path) -> None:
+    """Several artifacts stand in COG_ARTIFACTS_FILE; a single one has the empty name, listed or not."""
+    listed = tmp_path / "listed"
+    listed.write_text('{"name": "a", "uri": "file:///x/a%20b"}\n{"name": "b", "uri": "file:///b"}\n')
+    shown = "return repr({name: str(path) for name, path in artifact_paths().items()})"
+    done = _run(shown, tmp_path, COG_ARTIFACTS_FILE=str(listed), COG_ARTIFACT_URI="file:///x/a%20b")
+    assert done.stdout == "{'a': '/x/a b', 'b': '/b'}\n"
+    listed.write_text('{"uri": "file:///one"}\n')
+    done = _run(shown, tmp_path, COG_ARTIFACTS_FILE=str(listed), COG_ARTIFACT_URI="file:///one")
+    assert done.stdout == "{'': '/one'}\n"
+    done = _run(shown, tmp_path, COG_ARTIFACT_URI="file:///one")
+    assert done.stdout == "{'': '/one'}\n"
+
+
+def test_what_another_adapter_made_is_found_by_name(tmp_path: Path) -> None:
+    """Several needed artifacts are named as their files are, a single one is not named."""
+    shown = "return repr({name: str(path) for name, path in needed_paths('onnx').items()})"
+    one = {"COG_ARTIFACT_ONNX": "file:///x/model.onnx"}
+    assert _run(shown, tmp_path, **one).stdout == "{'': '/x/model.onnx'}\n"
+    several = {
+        "COG_ARTIFACT_ONNX": "file:///x/net.a.onnx",
+        "COG_ARTIFACT_ONNX_NET_A": "file:///x/net.a.onnx",
+        "COG_ARTIFACT_ONNX_OTHER": "file:///y/other.onnx",
+    }
+    done = _run(shown, tmp_path, **several)
+    assert done.stdout == "{'net.a': '/x/net.a.onnx', 'other': '/y/other.onnx'}\n"
+    done = _run(shown, tmp_path)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "COG_ARTIFACT_ONNX is '', but only file: URIs can be read here\n",
+    )
+
+
+def test_fidelity_is_kept_and_logged(tmp_path: Path) -> None:
+    """Each artifact's largest difference is a line of JSON for cogbuild and a sentence in the log."""
+    kept = tmp_path / "fidelity"
+    body = (
+        "seen = Differences()\nseen.absolute, seen.relative, seen.outputs = 1.25e-7, 3e-6, 4\n"
+        "report_fidelity(seen, runtime='onnxruntime 1.2', examples=3)\n"
+        "report_fidelity(seen, runtime='onnxruntime 1.2', examples=3, artifact='encoder')"
+    )
+    done = _run(body, tmp_path, COG_FIDELITY_FILE=str(kept))
+    row = '"runtime": "onnxruntime 1.2", "absolute": 1.25e-07, "relative": 3e-06, "examples": 3, "outputs": 4}\n'
+    assert kept.read_text() == f'{{"artifact": "", {row}{{"artifact": "encoder", {row}'
+    sentence = "largest difference: absolute 1.2e-07, relative 3e-06, over 4 outputs of 3 examples, in onnxruntime 1.2\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{sentence}encoder: {sentence}")
+    done = _run(body, tmp_path)
+    assert (done.returncode, done.stderr) == (0, f"{sentence}encoder: {sentence}")
+
+
 def test_the_kits_directory_holds_nothing_that_could_hide_a_package() -> None:
     """What goes on PYTHONPATH is the kit alone: a directory called onnx beside it would pass for the package."""
     assert {entry.name for entry in KIT.iterdir() if entry.name != "__pycache__"} == {

@@ -223,6 +223,15 @@ def test_two_networks_give_two_named_artifacts(tmp_path: Path) -> None:
 
 
 @needs_torch
+def test_a_batch_that_the_exporter_unrolls_keeps_its_size(tmp_path: Path) -> None:
+    """Rows that are independent, but gone through in a Python loop, give a graph of the examples' batch size."""
+    source = SMALL_NETWORK.replace("FORWARD", "torch.stack([row * 2 for row in x])")
+    ran = _torch(source.replace("CALL", "self.net(torch.ones(3, 4) * size)"), SIZES, tmp_path)
+    assert "inputs x[3, 4];" in ran.log
+    assert _judged(ran, tmp_path / "model", TORCH, tmp_path).code == 0
+
+
+@needs_torch
 def test_a_network_is_chosen_by_its_path(tmp_path: Path) -> None:
     """The parameter names the network; a name that the predictor does not hold is refused with those it does."""
     source = SMALL_NETWORK.replace("FORWARD", "x + 1").replace(
