@@ -33,13 +33,11 @@ FILES = ".files.json"
 KINDS = {"f": "file", "x": "executable", "l": "link", "d": "directory"}
 
 _LARGEST_LIST = 64 << 20
-_ENDPOINTS = (
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT",
-    "AZURE_STORAGE_ENDPOINT",
-    "AZURE_ENDPOINT",
-)
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+_GOOGLE = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH", "GOOGLE_APPLICATION_CREDENTIALS")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _DENIED = (
     "AccessDenied",
@@ -139,7 +137,7 @@ class Remote:
     @property
     def opened(self) -> Store:
         """The store as obstore has it."""
-        plain, allowed = _plain()
+        plain, allowed = _plain(self._scheme)
         if plain and not allowed:
             reason = "http: is for stores on this machine only, unless AWS_ALLOW_HTTP is true"
             raise StoreAway(store=self.url, reason=reason)
@@ -208,11 +206,25 @@ def forget_stores() -> None:
     _opened.cache_clear()
 
 
-def _plain() -> tuple[bool, bool]:
+def _plain(scheme: str) -> tuple[bool, bool]:
     """Return whether the store is to be asked without TLS, and whether it may: on this machine, or where the user says so."""
-    endpoint = urlsplit(next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), ""))
+    endpoint = urlsplit(_endpoint(scheme))
     said = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
     return endpoint.scheme == "http", said or endpoint.hostname in _LOOPBACK
+
+
+def _endpoint(scheme: str) -> str:
+    """Return the address that the environment gives for stores of a kind, empty where it is the provider's own."""
+    if scheme != "gs":
+        return next((os.environ[name] for name in _ENDPOINTS[scheme] if os.environ.get(name)), "")
+    named = next((os.environ[name] for name in _GOOGLE if os.environ.get(name)), None)
+    if named is None:
+        return ""
+    try:
+        with open(named, "rb") as file:
+            return str(json.loads(file.read(_LARGEST_LIST)).get("gcs_base_url") or "")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return ""  # obstore says what is wrong with it
 
 
 def _reason(trouble: BaseException) -> str:

@@ -412,3 +412,35 @@ def test_an_upload_is_broken_off(tmp_path: Path, cloud: Cloud) -> None:
         upload(Remote("s3://bucket"), tmp_path / "big", "big", cancelled=lambda: next(answers, True))
     assert caught.value.facts["reason"] == "the upload was broken off"
     assert cloud.objects() == {}
+
+
+# -- other kinds --------------------------------------------------------------------------------------------------
+
+
+def test_google_cloud_storage(box: Sandbox, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It speaks the same language; who we are is in its own file."""
+    account = {"gcs_base_url": f"http://127.0.0.1:{cloud.port}", "disable_oauth": True}
+    (box.root / "account.json").write_text(
+        json.dumps(account | dict.fromkeys(("client_email", "private_key", "private_key_id"), ""))
+    )
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(box.root / "account.json"))
+    box.configure(artifact_store="gs://bucket/site/one")
+    box.adapter("one", SIMPLE)
+    model = box.add("a").model
+    assert box.adapt().results["a one"].uris == (f"gs://bucket/{AT}",)
+    assert cloud.objects() == {AT: b"hello\n"}
+    assert cogbuild(box, "artifacts", "verify").stdout == "1 there\n"
+    assert cogbuild(box, "artifacts", "get", model, "one", "-o", box.root / "x").returncode == 0
+    assert (box.root / "x").read_text() == "hello\n"
+
+
+def test_azure_without_an_account_is_said(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is sent."""
+    for name in [name for name in os.environ if name.startswith("AZURE_")]:
+        monkeypatch.delenv(name)
+    forget_stores()
+    with pytest.raises(StoreAway) as caught:
+        upload(Remote("az://container/x"), Path(__file__), "x")
+    assert caught.value.facts["reason"] == "Generic MicrosoftAzure error: Account must be specified"
