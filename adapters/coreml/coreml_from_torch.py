@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import coreml_package
+import numpy as np
 import torch
 from cogbuild_adapter import NotApplicable
-from cogbuild_adapter.torch_calls import plan_of
+from cogbuild_adapter.torch_calls import flat_tensors, plan_of
+from coreml_program import Program
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_unflatten
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ def convert(network: Network, *, largest: int, **how: Any) -> tuple[Any, Path]:
                 spec = model.get_spec()
                 _name(spec, network.value, plan)
                 _free_shapes(spec, plan, largest)
+                _check(spec, Path(model.weights_dir), plan, network)
             except _FIXED_ERRORS:
                 raise
             except Exception as error:
@@ -86,7 +91,7 @@ class _Flat(torch.nn.Module):
         self._plan = plan
 
     def forward(self, *tensors: torch.Tensor) -> Any:
-        from cogbuild_adapter.torch_calls import Entry, flat_tensors
+        from cogbuild_adapter.torch_calls import Entry
 
         waiting = iter(tensors)
         base = self._plan.base
@@ -98,7 +103,6 @@ class _Flat(torch.nn.Module):
 
 def _traced(module: torch.nn.Module, plan: Plan, largest: int, how: dict[str, Any]) -> Any:
     import coremltools
-    import numpy as np
 
     fast = torch.backends.mha.get_fastpath_enabled()
     # The fast path is one operator of PyTorch's own that no converter knows.
@@ -192,6 +196,25 @@ def _free_shapes(spec: Any, plan: Plan, largest: int) -> None:
             ranges[dim].upperBound = min(ranges[dim].upperBound, max(largest, seen[dim]))
         if usual[at]:
             array.shape[:] = usual[at]
+
+
+def _check(spec: Any, weights: Path, plan: Plan, network: Network) -> None:
+    """Refuse a program that is wrong on an example, so that the next way is tried; the test looks closer.
+
+    A loop over the batch is unrolled by tracing, and the program says that any batch will do.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        coreml_package.write(spec, weights, Path(scratch, "tried.mlpackage"), about="")
+        program = Program(Path(scratch, "tried.mlpackage"))
+        if program.lacking:
+            return
+        pairs = zip(spec.description.input, plan.entries[0].tensors, strict=True)
+        got = program.run({item.name: np.atleast_1d(tensor.numpy()) for item, tensor in pairs})
+    wanted = flat_tensors(network.calls[0].output)
+    for item, tensor in zip(spec.description.output, wanted, strict=True):
+        array, value = got[item.name], np.atleast_1d(tensor.numpy())
+        if array.shape != value.shape or not np.allclose(array, value, rtol=0.05, atol=0.01, equal_nan=True):
+            raise NotApplicable("the program that coremltools made does not compute what the network does")
 
 
 def _reason(failures: list[Exception], network: str) -> str:

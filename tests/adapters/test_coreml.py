@@ -119,6 +119,16 @@ def test_a_saved_program_computes_what_the_network_does(
 
 
 @needs_torch
+def test_a_batch_that_is_unrolled_keeps_its_size(tmp_path: Path) -> None:
+    """Rows gone through in a Python loop give a program of the examples' batch size, and not one that is wrong for others."""
+    source = SMALL_NETWORK.replace("FORWARD", "torch.stack([row * 2 for row in x])")
+    made = _torch(source.replace("CALL", "self.net(torch.ones(3, 4) * size)"), tmp_path)
+    assert "for the examples' batch size only" in made.log
+    judged = _judged(made, tmp_path)
+    assert (judged.code, [row["outputs"] for row in judged.fidelity]) == (0, [2]), judged.log
+
+
+@needs_torch
 def test_names_lengths_and_masks(tmp_path: Path) -> None:
     """Inputs and outputs are called as in forward(), a mask may enter, and a length that no example has is right."""
     made = _torch(ENCODER, tmp_path, TEXTS)
