@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from cogbuild.fingerprint.manifest import PARTS, Manifest, manifest, part_rows, rows_part
 
+What = tuple[dict[str, str | None], dict[str, str]]
+
 # Few different texts, so that equal ones meet; some of them look like the encoding of others.
 TEXTS = st.one_of(
     st.sampled_from(["", "a", "b", "a\0v", "a\nb", "\udcff", "p" * 40]),
@@ -21,15 +23,15 @@ ROWS = st.lists(st.tuples(LABELS, TEXTS), max_size=4)
 
 
 @given(WHAT_COUNTS, WHAT_COUNTS)
-def test_keys_are_equal_where_manifests_are(one: object, other: object) -> None:
+def test_keys_are_equal_where_manifests_are(one: What, other: What) -> None:
     """What counts differs if and only if the key does; and a manifest that was kept is the one that was hashed."""
-    first, second = (manifest(*what) for what in (one, other))  # type: ignore[misc] # tuples of the two arguments
+    first, second = manifest(*one), manifest(*other)
     assert (first.key == second.key) == (first.rows == second.rows) == (_plain(one) == _plain(other))
     assert Manifest.decode(first.encode()) == first
 
 
-def _plain(what: object) -> object:
-    parts, needs = what  # type: ignore[misc] # as above
+def _plain(what: What) -> What:
+    parts, needs = what
     return {label: digest for label, digest in parts.items() if digest is not None}, needs
 
 

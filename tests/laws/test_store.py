@@ -109,7 +109,7 @@ class Store(RuleBasedStateMachine):
 
 
 def _under(examples: int, steps: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call] # hypothesis has no type here
+    run_state_machine_as_test(
         Store, settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None)
     )
 
@@ -122,4 +122,4 @@ def test_a_store_agrees_with_itself_whatever_is_done_to_it() -> None:
 @pytest.mark.slow
 def test_a_store_agrees_with_itself_at_length() -> None:
     """Longer ones; STORE_EXAMPLES makes more of them."""
-    _under(int(os.environ.get("STORE_EXAMPLES", "60")), 25)
+    _under(int(os.environ.get("STORE_EXAMPLES", "20")), 25)
