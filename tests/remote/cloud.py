@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
-
 KEYS = {"AWS_ACCESS_KEY_ID": "who", "AWS_SECRET_ACCESS_KEY": "hush", "AWS_REGION": "us-east-1"}
 ELSEWHERE = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_ALLOW_HTTP", "AWS_SESSION_TOKEN", "AWS_PROFILE")
 
@@ -23,6 +21,8 @@ class Cloud:
     """S3 on loopback."""
 
     def __init__(self) -> None:
+        # Here, because it takes seconds to import, and every worker of pytest-xdist looks at every test.
+        moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
         from werkzeug.serving import make_server
 
         self._app = moto.DomainDispatcherApplication(moto.create_backend_app)
@@ -89,13 +89,13 @@ class Cloud:
 @contextlib.contextmanager
 def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
     """Yield an empty S3 with one bucket, which the environment speaks of."""
-    from moto.s3.models import s3_backends
-
     from cogbuild.remote import forget_stores
+
+    it = Cloud()
+    from moto.s3.models import s3_backends
 
     forget_stores()
     s3_backends.reset()
-    it = Cloud()
     for name in ELSEWHERE:
         monkeypatch.delenv(name, raising=False)
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{it.port}"}).items():
