@@ -76,6 +76,7 @@ def write(directory: Path) -> bytes:
     return b"\0".join(sorted(listed)) + b"\0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sealed", "linked", "zip"])
 def test_names_of_all_kinds_work(box: Sandbox, how: str) -> None:
     """Added, built, shown, verified and restored: the adapter finds the very names, and no view shows a bad one."""

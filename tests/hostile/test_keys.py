@@ -52,6 +52,7 @@ def mapped(weights: Path) -> None:
         memory[:4] = b"bbbb"
 
 
+@pytest.mark.slow
 def test_other_content_of_the_same_size_and_time_is_noticed(box: Sandbox) -> None:
     """Size and time of modification tell nothing, old or in the future: the adapter runs on what is new, on that alone."""
     changes = {

@@ -136,6 +136,7 @@ def test_none_is_left_when_cogbuild_is_killed(box: Sandbox, marker: str, level: 
 # -- how it ended -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "said"),
     [

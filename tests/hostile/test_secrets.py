@@ -202,6 +202,7 @@ def test_no_ending_shows_the_value_of_a_secret(box: Sandbox, ending: str) -> Non
         assert result.reason == "no access with [secret HF_TOKEN]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["failed", "built"])
 def test_no_view_shows_the_value_of_a_secret(
     box: Sandbox, ending: str, monkeypatch: pytest.MonkeyPatch

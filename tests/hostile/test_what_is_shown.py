@@ -53,6 +53,7 @@ def prepared(box: Sandbox, ending: str) -> str:
     return box.add("a").model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_view_shows_control_characters(box: Sandbox, ending: str) -> None:
     """Lines of a run, its summary, `logs`, `explain`, `status`, `show` and all their JSON are harmless."""
