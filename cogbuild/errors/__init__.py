@@ -73,16 +73,19 @@ class CogbuildError(Exception):
     def _shown(self) -> dict[str, str]:
         return {name: _text(value) for name, value in self.facts.items() if value is not None}
 
+    def _inline(self) -> dict[str, str]:
+        """Return the facts for the middle of a line."""
+        return {name: value.replace("\n", "\\n") for name, value in self._shown().items()}
+
     @property
     def title(self) -> str:
         """The headline with its facts filled in."""
-        shown = {name: value.replace("\n", "\\n") for name, value in self._shown().items()}
-        return self.headline.format_map(_Facts(shown))
+        return self.headline.format_map(_Facts(self._inline()))
 
     @property
     def advice(self) -> str:
         """The hint with its facts filled in, empty where there is nothing to do."""
-        return self.hint.format_map(_Facts(self._shown()))
+        return self.hint.format_map(_Facts(self._inline()))
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the facts to show as (label, value), in the order given."""

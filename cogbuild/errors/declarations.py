@@ -127,8 +127,9 @@ class ReferenceWithoutClass(DeclarationError):
     @property
     def advice(self) -> str:
         """A line to paste where the file has one class that fits, else the form."""
-        fits = self._shown().get("class_found")
-        line = f"`{self.facts['key']}: {self.facts['file_named']}:{fits or 'Predictor'}`"
+        shown = self._inline()
+        fits = shown.get("class_found")
+        line = f"`{shown['key']}: {shown['file_named']}:{fits or 'Predictor'}`"
         return f"write {line}" if fits else f"name the class too, as in {line}"
 
 
