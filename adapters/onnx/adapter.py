@@ -66,6 +66,10 @@ def _written(model: ModelProto, target: Path) -> Path:
 
     _anonymised(model)
     _name_dimensions(model)
+    # onnxmltools lists them in the order of a set, and some twice.
+    opsets = {item.domain: item.version for item in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in sorted(opsets.items()))
     onnx.checker.check_model(model, full_check=True)
     target.write_bytes(model.SerializeToString(deterministic=True))
     shapes = ", ".join(f"{value.name}{_shape(value)}" for value in model.graph.input)
