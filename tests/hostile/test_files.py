@@ -12,6 +12,8 @@ import pytest
 from commands import Said, here, peak
 from conftest import MODEL, PREDICT, Sandbox
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "newline": b"a\nb",
     "escape": b"\x1b[2Jcleared",
@@ -76,7 +78,6 @@ def write(directory: Path) -> bytes:
     return b"\0".join(sorted(listed)) + b"\0"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sealed", "linked", "zip"])
 def test_names_of_all_kinds_work(box: Sandbox, how: str) -> None:
     """Added, built, shown, verified and restored: the adapter finds the very names, and no view shows a bad one."""
@@ -274,7 +275,6 @@ def test_empty_files_are_files(box: Sandbox) -> None:
     assert box.adapt().exit_code == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["--link", "--repo=a/b"])
 def test_ten_gigabytes_take_little_memory(box: Sandbox, how: str) -> None:
     """A sparse file of 10 GB is added, built from and verified in the memory that a small one takes."""

@@ -13,6 +13,8 @@ from conftest import Sandbox
 
 from cogbuild.fingerprint.trees import Memo, read_tree
 
+pytestmark = pytest.mark.slow
+
 OLD = 1_500_000_000 * 10**9
 FUTURE = 4_000_000_000 * 10**9
 
@@ -52,7 +54,6 @@ def mapped(weights: Path) -> None:
         memory[:4] = b"bbbb"
 
 
-@pytest.mark.slow
 def test_other_content_of_the_same_size_and_time_is_noticed(box: Sandbox) -> None:
     """Size and time of modification tell nothing, old or in the future: the adapter runs on what is new, on that alone."""
     changes = {

@@ -16,6 +16,8 @@ from conftest import Sandbox
 
 from cogbuild.cache import Cache
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = (
     "key",
     "raw",

@@ -19,6 +19,8 @@ from conftest import Sandbox
 from cogbuild.errors.adapters_process import ProtectionRefused
 from cogbuild.process import Level, Pool
 
+pytestmark = pytest.mark.slow
+
 #: A child in a session of its own, and one whose parents are gone; each has the marker in its command line.
 FAMILY = "setsid sh -c 'sleep 60; :' {0} & (setsid sh -c '(sleep 60; :) & sleep 60; :' {0} &)\n"
 NEITHER_READ_NOR_SEEN = (Level.NAMESPACES, Level.BUBBLEWRAP)
@@ -70,7 +72,6 @@ FLOODS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("secret", [False, True], ids=["plain", "with a secret"])
 @pytest.mark.parametrize("flood", FLOODS)
 def test_a_flood_takes_little_memory_and_the_log_says_that_it_was_cut(
@@ -136,7 +137,6 @@ def test_none_is_left_when_cogbuild_is_killed(box: Sandbox, marker: str, level: 
 # -- how it ended -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "said"),
     [

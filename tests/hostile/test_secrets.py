@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from cogbuild.engine import Status
 from cogbuild.process.masking import Mask, Masked
 
+pytestmark = pytest.mark.slow
+
 SECRET = "hf-0123456789-very+secret/ok"
 HARD = 'it\'s a "hard" one\\with\ttab'
 #: Lines such as those of a key file; longer than base64 writes on one line.
@@ -202,7 +204,6 @@ def test_no_ending_shows_the_value_of_a_secret(box: Sandbox, ending: str) -> Non
         assert result.reason == "no access with [secret HF_TOKEN]"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["failed", "built"])
 def test_no_view_shows_the_value_of_a_secret(
     box: Sandbox, ending: str, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,8 @@ from conftest import Sandbox
 
 from cogbuild.housekeeping.watching import Seen, read_traces
 
+pytestmark = pytest.mark.slow
+
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 ECHO = 'cat weights.bin > "$COG_OUTPUT_DIR/x" 2>/dev/null || cat marks.txt > "$COG_OUTPUT_DIR/x"; echo x'
 

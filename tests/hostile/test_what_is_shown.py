@@ -16,6 +16,8 @@ from conftest import Sandbox
 
 from cogbuild.errors import printable
 
+pytestmark = pytest.mark.slow
+
 #: What commands terminals, hides text or is no text: as bytes.
 HOSTILE = {
     "colour": b"\x1b[31mred",
@@ -53,7 +55,6 @@ def prepared(box: Sandbox, ending: str) -> str:
     return box.add("a").model
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_no_view_shows_control_characters(box: Sandbox, ending: str) -> None:
     """Lines of a run, its summary, `logs`, `explain`, `status`, `show` and all their JSON are harmless."""

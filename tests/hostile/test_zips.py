@@ -15,6 +15,8 @@ import pytest
 from commands import Said, cogbuild, peak
 from conftest import MODEL, PREDICT, Sandbox
 
+pytestmark = pytest.mark.slow
+
 needs_prlimit = pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit is not installed")
 #: No file may grow beyond; a database and its log need a little.
 ONE_MB = ("prlimit", "--fsize=1000000")
@@ -136,7 +138,6 @@ def test_a_zip_in_a_zip_stays_one(box: Sandbox) -> None:
     assert box.artifact(run, "m one").read_text() == f"{len(inner)}\n"
 
 
-@pytest.mark.slow
 def test_a_large_honest_zip_takes_little_memory(box: Sandbox) -> None:
     """1 GB of zeros is unpacked, hashed and stored in the memory of a small one."""
     (box.root / "m.zip").write_bytes(model({}, big=1 << 30))

@@ -20,6 +20,8 @@ from cogbuild.engine import Status
 from cogbuild.errors.remote import StoreAway, StoreNameUnusable
 from cogbuild.remote import Remote, forget_stores, upload
 
+pytestmark = pytest.mark.slow
+
 SIMPLE = "#!/bin/sh\necho hello > $COG_OUTPUT_DIR/a.txt; echo a.txt\n"
 HELLO = hexdigest(b"hello\n")
 AT = f"site/one/{HELLO[:2]}/{HELLO[2:]}/a.txt"
