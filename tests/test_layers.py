@@ -39,6 +39,7 @@ FLOORS = {
     "report": 7,
     "views": 7,
     "tasks": 8,
+    "client": 9,
     "server": 9,
     "cli": 10,
 }
