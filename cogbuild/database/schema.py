@@ -75,4 +75,7 @@ CREATE TABLE counters(
 CREATE TABLE pins(
     artifact TEXT PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX pins_of_entry ON pins(eid);
+CREATE TABLE tokens(
+    id TEXT PRIMARY KEY, digest BLOB NOT NULL, repos TEXT NOT NULL, can TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL,
+    expires REAL, used REAL) WITHOUT ROWID;
 """
