@@ -9,7 +9,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cogbuild.database.schema import APPLICATION_ID, FORMAT, TABLES
+from cogbuild.database.schema import APPLICATION_ID, FORMAT, STEPS
 from cogbuild.errors.state import (
     DatabaseBroken,
     DatabaseBusy,
@@ -64,6 +64,11 @@ def _no_room(directory: Path) -> bool:
     except OSError:
         return False
     return disk.f_bavail == 0 or (disk.f_files > 0 and disk.f_favail == 0)
+
+
+def _statements(found: int) -> list[str]:
+    """Return what leads from the format *found* to the current one."""
+    return [statement for step in STEPS[found:] for statement in step.strip().split(";\n")]
 
 
 class Database:
@@ -225,7 +230,7 @@ class Database:
             con.execute(f"PRAGMA busy_timeout={_PATIENCE_ALONE}")
             con.execute("PRAGMA locking_mode=EXCLUSIVE")
             con.execute("PRAGMA synchronous=FULL")
-            self._check_format(con)
+            self._as_if_current(con)
         except BaseException:
             con.close()
             raise
@@ -239,23 +244,28 @@ class Database:
         except sqlite3.OperationalError:  # the log's index can't be made there: read the file as it is
             con.close()
             con = self._connect("mode=ro&immutable=1")
-        self._check_format(con)
+        self._as_if_current(con)
         return con
 
     def _prepare(self, con: sqlite3.Connection) -> None:
+        con.execute("PRAGMA synchronous=FULL")
+        con.execute("PRAGMA cache_size=-1000")  # kB; each thread has one
         if self._check_format(con) == FORMAT:
-            con.execute("PRAGMA synchronous=FULL")
-            con.execute("PRAGMA cache_size=-1000")  # kB; each thread has one
             return
         con.execute("PRAGMA journal_mode=WAL")
-        con.execute("PRAGMA synchronous=FULL")
         con.execute("BEGIN IMMEDIATE")
-        if self._check_format(con) == 0:  # nobody was faster
-            for statement in TABLES.split(";\n"):
-                con.execute(statement)
-            con.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            con.execute(f"PRAGMA user_version={FORMAT}")
+        for statement in _statements(self._check_format(con)):  # none where somebody was faster
+            con.execute(statement)
+        con.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        con.execute(f"PRAGMA user_version={FORMAT}")
         con.execute("COMMIT")
+
+    def _as_if_current(self, con: sqlite3.Connection) -> None:
+        """Have an older database that can't be written read as the current format: what is newer is there, and empty."""
+        con.execute("PRAGMA temp_store=MEMORY")
+        found = self._check_format(con)
+        for statement in _statements(found) if found else ():  # 0: no database of ours
+            con.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
 
     def _check_format(self, con: sqlite3.Connection) -> int:
         found: int = con.execute("PRAGMA user_version").fetchone()[0]

@@ -1,5 +1,12 @@
 """Tables of the Cog database and the number of their format.
 
+Format n is made of format n - 1 by ``STEPS[n - 1]``, in one transaction, whoever opens the database first; a new database
+takes all steps from the first on, so that there is one way to every table. A step that a release has shipped is never
+edited: what comes later is a further step. Until then a table is added to the last step by appending its ``CREATE TABLE``.
+What a step makes must be of use empty, because a database of an older format that can't be written is read as if it had
+these tables with nothing in them (``connection``); a step that alters a table has to say there how it is read instead.
+A table that holds what only the database knows is named in ``housekeeping.salvage`` too, so that a repair keeps it.
+
 ``entries`` is (repo, model) with a stable identity ``eid`` and a moving number ``seq``: every event that concerns a model
 gives its entry the next number. ``adapters`` keeps, for each adapter, its last context and up to which number everything
 was judged; ``pending`` lists the pairs below that mark that are not done. A plan is "numbers above the mark, plus
@@ -13,13 +20,11 @@ pairs would be left half empty by that. ``named`` finds outcomes by a number mad
 
 from __future__ import annotations
 
-__all__ = ["APPLICATION_ID", "FORMAT", "TABLES"]
+__all__ = ["APPLICATION_ID", "FORMAT", "STEPS"]
 
-#: Number of the format, kept in ``PRAGMA user_version``.
-FORMAT = 1
 APPLICATION_ID = 0x434F4742  # "COGB"
 
-TABLES = """
+_FIRST = """
 CREATE TABLE meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE repos(rid INTEGER PRIMARY KEY, user TEXT NOT NULL, name TEXT NOT NULL, UNIQUE(user, name));
 CREATE TABLE models(
@@ -79,3 +84,13 @@ CREATE TABLE tokens(
     id TEXT PRIMARY KEY, digest BLOB NOT NULL, repos TEXT NOT NULL, can TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL,
     expires REAL, used REAL) WITHOUT ROWID;
 """
+
+# ``hashed``: what files looked like when their bytes were last compared with a digest. Hints: they may go at any time.
+_SECOND = """
+CREATE TABLE hashed(name BLOB PRIMARY KEY, seen BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+STEPS = (_FIRST, _SECOND)
+
+#: Number of the format, kept in ``PRAGMA user_version``.
+FORMAT = len(STEPS)

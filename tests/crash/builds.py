@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -176,6 +177,21 @@ class SmallBuild:
         assert all(count == 1 for pair, count in before.items()), before
         found = [*self.box.audit(), *temporary(self.box.data)]
         assert found == [], found
+
+
+@contextlib.contextmanager
+def read_only(directory: Path) -> Iterator[None]:
+    """Have a file system there that nobody can write to; skips where that takes a right that is missing."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    bound = subprocess.run(["mount", "--bind", directory, directory], capture_output=True, check=False)
+    if bound.returncode != 0:
+        pytest.skip("mount is refused here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", directory], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 def check_database(path: Path) -> None:

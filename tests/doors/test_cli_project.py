@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cogbuild.database.schema import FORMAT
 from cogbuild.spec.site import parse_settings
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def test_the_doctor_finds_all_well(box: Sandbox, cogbuild: Door) -> None:
         "locked",
         "adapters",
     ]
-    assert "database    format 1, 1 model\ncache       format 1, 1 record\n" in said.out
+    assert "database    format 2, 1 model\ncache       format 1, 1 record\n" in said.out
     assert said.out.endswith("): ready\n")
 
 
@@ -167,7 +168,7 @@ def test_the_doctor_says_what_makes_cogbuild_unusable(box: Sandbox, cogbuild: Do
     found = cogbuild("doctor", "--json")
     assert (found.code, [item["error"] for item in found.json["troubles"]]) == (3, ["DatabaseTooNew"])
     con = sqlite3.connect(box.data / "cog.db")
-    con.execute("PRAGMA user_version=1")
+    con.execute(f"PRAGMA user_version={FORMAT}")
     con.close()
 
 

@@ -13,6 +13,7 @@ from conftest import Sandbox
 from cogbuild.adapters import active
 from cogbuild.cache import Cache
 from cogbuild.database import models
+from cogbuild.database.schema import FORMAT
 from cogbuild.engine import Status
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import CacheTooNew, DatabaseBroken, DatabaseTooNew
@@ -36,12 +37,12 @@ def test_a_newer_database_is_refused_with_a_way_out(box: Sandbox) -> None:
         box.adapt()
     assert str(caught.value).splitlines()[2:] == [
         "  written   format 99",
-        "  readable  format 1",
+        f"  readable  format {FORMAT}",
         "hint: upgrade cogbuild, or point COGBUILD_DATA_DIR at another directory",
     ]
     assert caught.value.exit_code == 3
     with sqlite3.connect(box.data / "cog.db") as con:
-        con.execute("PRAGMA user_version=1")
+        con.execute(f"PRAGMA user_version={FORMAT}")
     con.close()
 
 
