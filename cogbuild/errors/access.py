@@ -10,12 +10,16 @@ __all__ = [
     "AccessDenied",
     "BadScope",
     "BadSpan",
+    "BodyTooLarge",
+    "ClientTooSlow",
     "CrossSite",
+    "FetchNotAllowed",
     "HostNotOurs",
     "NoTokens",
     "NotAllowed",
     "NotHere",
     "TokenUnknown",
+    "TooManyUploads",
 ]
 
 
@@ -68,3 +72,26 @@ class BadScope(CogbuildError):
 class BadSpan(CogbuildError):
     headline = "{given} is no time after which a token expires"
     hint = "say e.g. 12h, 90d, or never"
+
+
+class BodyTooLarge(CogbuildError):
+    headline = "the request is larger than this server takes"
+    hint = "the server's settings have the limit: server: {{{setting}: …}}"
+    status: ClassVar[int] = 413
+
+
+class ClientTooSlow(CogbuildError):
+    headline = "the request's body did not come in time"
+    status: ClassVar[int] = 408
+
+
+class TooManyUploads(CogbuildError):
+    headline = "this server receives {uploads} uploads and has no place for another"
+    hint = "try again later"
+    status: ClassVar[int] = 429
+
+
+class FetchNotAllowed(CogbuildError):
+    headline = "this server does not fetch {uri}"
+    hint = "its settings say what it may: server: {{fetch: [{origin}]}}; or fetch it yourself"
+    status: ClassVar[int] = 403

@@ -28,6 +28,7 @@ __all__ = [
     "ModelSource",
     "ModelSpec",
     "PythonSpec",
+    "ServerSettings",
     "Settings",
     "Wishes",
     "from_json",
@@ -131,6 +132,21 @@ class ModelSource:
 
 
 @dataclass(frozen=True)
+class ServerSettings:
+    """What a server takes and how long it waits (``server:``)."""
+
+    upload_limit: int = 64 << 30  # bytes of one upload, as it is sent
+    request_limit: int = 1 << 20  # bytes of every other request's body
+    uploads: int = 32  # that are received at once; further ones wait for their turn
+    patience: float = (
+        60.0  # seconds that a client may be silent while it sends, or an upload waits for its turn
+    )
+    fetch: tuple[
+        str, ...
+    ] = ()  # scheme://host of artifacts that the server may fetch, beside what it published
+
+
+@dataclass(frozen=True)
 class Settings:
     """Site settings: ``cogbuild.yaml`` or ``[tool.cogbuild]``, then ``COGBUILD_…``, then options."""
 
@@ -155,6 +171,7 @@ class Settings:
     )
     workspace_memory: int = 2 << 30  # bytes that one run's writes may take in memory
     zip_limit: int = 64 << 30  # bytes that a zip may unpack to
+    server: ServerSettings = field(default_factory=ServerSettings)
 
 
 T = TypeVar("T")
@@ -180,6 +197,7 @@ def _revive(kind: type[T], raw: dict[str, Any]) -> T:
         values["examples"] = tuple(_revive(Example, item) for item in values["examples"])
     if kind is Settings:
         values["models"] = tuple(_revive(ModelSource, item) for item in values["models"])
+        values["server"] = _revive(ServerSettings, values["server"])
     if kind is Example:
         values = raw
     return kind(**values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator
 
 from cogbuild.errors.declarations import BadRepo, BrokenToml, NotAMapping
-from cogbuild.spec import ModelSource, Settings, _values
+from cogbuild.spec import ModelSource, ServerSettings, Settings, _values
 from cogbuild.spec._checked import Form, Items, checked, once_each
 from cogbuild.spec._yaml import Document, read_text, read_yaml, shown
 from cogbuild.spec.names import valid_repo
@@ -43,6 +43,14 @@ Model = Annotated[_Model, BeforeValidator(lambda value: {"path": value} if isins
 Size = Annotated[int, BeforeValidator(_values.size)]
 
 
+class _Server(Form):
+    upload_limit: Size = ServerSettings.upload_limit
+    request_limit: Size = ServerSettings.request_limit
+    uploads: Annotated[int, BeforeValidator(_values.jobs)] = ServerSettings.uploads
+    patience: Annotated[float, BeforeValidator(_values.duration)] = ServerSettings.patience
+    fetch: Items[Annotated[str, AfterValidator(_values.origin)]] = ()
+
+
 class _Settings(Form):
     adapters: Items[Annotated[str, AfterValidator(_values.adapter_entry)]] = ()
     models: Items[Model] = ()
@@ -52,6 +60,7 @@ class _Settings(Form):
     pass_env: Items[Annotated[str, AfterValidator(_values.pass_pattern)]] = Settings.pass_env
     workspace_memory: Size = Settings.workspace_memory
     zip_limit: Size = Settings.zip_limit
+    server: Annotated[_Server, BeforeValidator(lambda value: {} if value is None else value)] = _Server()
 
 
 def parse(data: bytes, path: Path) -> Settings:
@@ -69,6 +78,7 @@ def parse(data: bytes, path: Path) -> Settings:
         pass_env=form.pass_env,
         workspace_memory=form.workspace_memory,
         zip_limit=form.zip_limit,
+        server=ServerSettings(**form.server.model_dump()),
     )
 
 

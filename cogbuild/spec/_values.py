@@ -20,6 +20,7 @@ __all__ = [
     "jobs",
     "model_path",
     "module",
+    "origin",
     "pass_pattern",
     "registry",
     "size",
@@ -30,6 +31,7 @@ _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?")
 _SIZE = re.compile(r"(\d{1,18})\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _PATTERN = re.compile(r"[A-Za-z_*?][A-Za-z0-9_*?]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[A-Za-z0-9._-]+(:\d{1,5})?")
 _YEAR = 366 * 24 * 3600
 
 
@@ -138,3 +140,10 @@ def registry(value: str) -> str:
     if "://" in value or any(c.isspace() for c in value):
         raise ValueError("a registry such as localhost:5000 or localhost:5000/team")
     return value.rstrip("/")
+
+
+def origin(value: str) -> str:
+    """Return where artifacts may be fetched from: a scheme and a host, with a port where it is not the usual one."""
+    if not _ORIGIN.fullmatch(value):
+        raise ValueError("a scheme and a host such as https://models.example or s3://bucket")
+    return value.lower()

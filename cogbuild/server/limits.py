@@ -1,0 +1,179 @@
+"""What one client may take: bytes, time, places. Counted while a body comes, before anything makes sense of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from cogbuild.errors import CogbuildError
+from cogbuild.errors.access import BodyTooLarge, ClientTooSlow, FetchNotAllowed, TooManyUploads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from typing import Any
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from cogbuild.spec import ServerSettings
+
+__all__ = ["Limits", "Patient", "check_fetch"]
+
+#: Requests whose body is an upload: a package of 2021, a file's content, a tree.
+_UPLOAD = re.compile(
+    r"PUT /v1/repos/[^/]+/[^/]+/packages/?|PUT /v2/objects/[^/]+|POST /v2/repos/[^/]+/[^/]+/models"
+)
+# A body that is not silent and yet does not come: bytes a second that it has to reach, once *patience* is over.
+_SLOWEST = 1024
+_HEAD_SECONDS = 15.0
+
+
+class Limits:
+    """ASGI: ends requests that are too large, too slow or too many with an answer from *refuse*.
+
+    A body is counted as it comes. No thread waits for a slow client, and an upload that waits for its turn is not read.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        settings: Callable[[], ServerSettings],
+        refuse: Callable[[Scope, Exception], ASGIApp],
+    ) -> None:
+        self.app = app
+        self._settings = settings
+        self._refuse = refuse
+        self._receiving = 0
+        self._moved = asyncio.Condition()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        settings = self._settings()
+        upload = _UPLOAD.fullmatch(f"{scope['method']} {scope['path']}") is not None
+        limit = settings.upload_limit if upload else settings.request_limit
+        setting = "upload_limit" if upload else "request_limit"
+        try:
+            announced = Headers(scope=scope).get("content-length", "0")
+            if announced.isascii() and announced.isdigit() and int(announced) > limit:
+                raise BodyTooLarge(announced=announced, limit=limit, setting=setting)
+            if not upload:
+                await self.app(scope, _Counted(receive, settings, limit, setting), send)
+                return
+            async with self._place(settings) as leave:
+                await self.app(scope, _Counted(receive, settings, limit, setting, leave), send)
+        except CogbuildError as error:  # before the application was asked: it answers its own
+            await self._refuse(scope, error)(scope, receive, send)
+
+    @asynccontextmanager
+    async def _place(self, settings: ServerSettings) -> AsyncIterator[Callable[[], None]]:
+        """Hold one of the places of uploads until the body is there, which the yielded function is told, or all is over."""
+        try:
+            async with asyncio.timeout(settings.patience), self._moved:
+                await self._moved.wait_for(lambda: self._receiving < self._settings().uploads)
+                self._receiving += 1
+        except TimeoutError:
+            raise TooManyUploads(uploads=settings.uploads) from None
+        held = [True]
+
+        def leave() -> None:
+            if held.pop() if held else False:
+                self._receiving -= 1
+                wakers.append(asyncio.ensure_future(self._wake()))
+
+        wakers: list[asyncio.Future[None]] = []
+        try:
+            yield leave
+        finally:
+            leave()
+            await asyncio.gather(*wakers)
+
+    async def _wake(self) -> None:
+        async with self._moved:
+            self._moved.notify()
+
+
+class _Counted:
+    """Receives a body: so many bytes, and each piece in time."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        settings: ServerSettings,
+        limit: int,
+        setting: str,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
+        self._receive = receive
+        self._settings = settings
+        self._limit = limit
+        self._setting = setting
+        self._ended = ended
+        self._bytes = 0
+        self._began = time.monotonic()
+        self._more = True
+
+    async def __call__(self) -> Message:
+        if not self._more:  # what comes now is the news that the client has gone, which may take for ever
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._settings.patience):
+                message = await self._receive()
+        except TimeoutError:
+            raise ClientTooSlow(after=f"{self._settings.patience:g} s of silence") from None
+        self._bytes += len(message.get("body", b""))
+        self._more = message["type"] == "http.request" and message.get("more_body", False)
+        if self._bytes > self._limit:
+            raise BodyTooLarge(limit=self._limit, setting=self._setting)
+        took = time.monotonic() - self._began
+        if self._more and took > self._settings.patience and self._bytes < took * _SLOWEST:
+            raise ClientTooSlow(received=f"{self._bytes} bytes in {took:.0f} s")
+        if not self._more and self._ended is not None:
+            self._ended()
+        return message
+
+
+class Patient(H11Protocol):
+    """uvicorn's protocol, with an end to connections on which the head of a request does not come to its end."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look now and then."""
+        super().connection_made(transport)
+        self._seen: object = self
+        self._look_again()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _look_again(self) -> None:
+        self._watch = self.loop.call_later(_HEAD_SECONDS, self._look)
+
+    def _look(self) -> None:
+        cycle: Any = self.cycle
+        waiting = cycle is None or cycle.response_complete
+        if waiting and self._seen is cycle:  # as at the last look: no request since
+            self.transport.close()
+            return
+        self._seen = cycle if waiting else self
+        self._look_again()
+
+
+def check_fetch(uri: str, settings: ServerSettings) -> None:
+    """Raise ``FetchNotAllowed`` for a URI that an adapter printed, unless its scheme and host are allowed."""
+    try:
+        parts = urlsplit(uri)
+        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
+    except ValueError:
+        origin = "?"
+    if origin not in settings.fetch:
+        raise FetchNotAllowed(uri=uri, origin=origin)
