@@ -150,7 +150,10 @@ def test_a_head_that_never_ends_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -
         with socket.create_connection(at, timeout=5) as con:
             for _ in range(3):
                 con.sendall(b"POST /other HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx")
-                assert con.recv(4096).split()[1] == b"200"
+                said = b""
+                while not said.endswith(b"}"):  # head and body may come apart
+                    said += con.recv(4096)
+                assert said.split()[1] == b"200"
             con.sendall(b"GET /ping HTTP/1.1\r\nX-Never: ")
             assert con.recv(4096) == b""
 
