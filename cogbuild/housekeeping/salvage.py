@@ -20,7 +20,7 @@ __all__ = ["believable", "complaints", "copied"]
 # In this order: what refers to others comes after them. What can be worked out again is left behind.
 _TABLES = [
     *("meta", "repos", "parts", "shared", "models", "entries", "links", "adapters", "outcomes", "attempts"),
-    *("pending", "locks", "lost", "counters", "pins", "memos"),
+    *("pending", "locks", "lost", "counters", "pins", "memos", "tokens"),
 ]
 #: Memos that are no hints but the user's own words.
 _SAID = "ignored:"

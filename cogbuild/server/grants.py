@@ -11,12 +11,12 @@ import hmac
 import re
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cogbuild.database import tokens
 from cogbuild.database.tokens import TokenRow
-from cogbuild.digest import hexdigest
+from cogbuild.digest import tagged
 from cogbuild.errors.access import AccessDenied, BadScope, NotAllowed, NotHere
 from cogbuild.errors.declarations import BadRepo
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
@@ -96,26 +96,27 @@ def make_token(
     """Make a token, good for so many *seconds* (None: for ever); return it, which nobody can again, and what is kept."""
     name, secret = secrets.token_hex(5), secrets.token_urlsafe(32)
     granted = set(can)
-    if "admin" in granted:
-        granted = set(ACTIONS)
     now = time.time()
-    row = TokenRow(
+    blank = TokenRow(
         name,
-        _digest(secret),
+        b"",
         valid_scope(repos),
-        tuple(action for action in ACTIONS if action in granted),
+        tuple(action for action in ACTIONS if action in granted or "admin" in granted),
         note,
         now,
         None if seconds is None else now + seconds,
         None,
     )
+    row = replace(blank, digest=_digest(secret, blank))
     project.make()
     project.database.write(lambda con: tokens.add(con, row))
     return f"cogb_{name}_{secret}", row
 
 
-def _digest(secret: str) -> bytes:
-    return bytes.fromhex(hexdigest(secret.encode()))
+def _digest(secret: str, row: TokenRow) -> bytes:
+    """Return what is kept of a secret; what it grants is in it, so that a damaged row grants nothing."""
+    granted = (row.id, secret, row.repos, ",".join(row.can), repr(row.expires))
+    return bytes.fromhex(tagged("token/1", granted))
 
 
 def token_name(text: str) -> str:
@@ -131,7 +132,7 @@ def authenticate(project: Project, text: str | None) -> Grant:
     found = _TOKEN.fullmatch(text)
     name, secret = found.groups() if found else ("", "")
     row = tokens.find(project.con, name) or _NOBODY
-    same = hmac.compare_digest(row.digest, _digest(secret))
+    same = hmac.compare_digest(row.digest, _digest(secret, row))
     if not same or row is _NOBODY:
         raise AccessDenied(problem="this token is not known here")
     now = time.time()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cogbuild.errors.access import AccessDenied
+from cogbuild.housekeeping.salvage import copied
 from cogbuild.server.grants import authenticate, make_token
 
 if TYPE_CHECKING:
@@ -76,3 +77,34 @@ def test_an_expired_token_says_so(box: Sandbox) -> None:
             authenticate(project, text)
         with pytest.raises(AccessDenied, match="this token is not known here"):
             authenticate(project, text[:-1] + ("A" if text[-1] != "A" else "B"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "repos = '*'",
+        "can = 'read,push,adapt,admin'",
+        "expires = NULL",
+        "expires = expires + 1",
+        "id = '0123456789'",
+    ],
+)
+def test_a_damaged_row_grants_nothing(box: Sandbox, damage: str) -> None:
+    """What a token is for is in its digest, so that a flipped bit can't widen it."""
+    with box.project() as project:
+        text, row = make_token(project, "ada/shop", ["read"], seconds=60)
+        project.database.write(lambda con: con.execute(f"UPDATE tokens SET {damage}"))
+        with pytest.raises(AccessDenied, match="this token is not known here"):
+            authenticate(project, text.replace(row.id, "0123456789") if damage.startswith("id") else text)
+
+
+def test_a_rebuilt_database_keeps_its_tokens(box: Sandbox) -> None:
+    """Else a server behind a proxy would stand open after a repair."""
+    with box.project() as project:
+        text, row = make_token(project, "ada/shop", ["read"], seconds=60)
+        copy = project.data / "damaged"
+        project.con.execute("VACUUM INTO ?", (str(copy),))
+        project.database.write(lambda con: con.execute("DELETE FROM tokens"))
+        project.database.write(lambda con: copied(copy, con))
+        copy.unlink()
+        assert authenticate(project, text).token == row.id
