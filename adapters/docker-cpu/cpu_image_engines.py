@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild_adapter import AdapterError
 from cogbuild_adapter.images import fetch, is_plain, scratch
+from cogbuild_adapter.images.running import client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,22 +42,6 @@ def check(engine: str) -> None:
                 f"{tool} was not found: install {_PACKAGES[engine]}, or set the parameter engine to none"
             )
     client("docker" if engine == "cog" else engine)
-
-
-def client(engine: str) -> list[str]:
-    """Return how to call *engine*, which is installed: podman also as a client of the service at ``DOCKER_HOST``."""
-    ways = [[engine]]
-    if engine == "podman" and (service := os.environ.get("DOCKER_HOST")):
-        ways.append([engine, "--url", service])
-    for way in ways:
-        done = subprocess.run([*way, "info"], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return way
-    why = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    raise AdapterError(
-        f"{engine} is installed and cannot be used here ({why}): start its service where it can, "
-        "such as `podman system service`, and name that by DOCKER_HOST"
-    )
 
 
 def cog_build(target: Reference) -> str:

@@ -204,3 +204,20 @@ def test_the_kits_directory_holds_nothing_that_could_hide_a_package() -> None:
         "cogbuild_adapter",
         "README.md",
     }
+
+
+def test_outputs_sent_as_json_are_compared(tmp_path: Path) -> None:
+    """Numbers may be a little off, which is kept; all else, shape included, has to be equal."""
+    near = _run(
+        "seen = Differences()\n"
+        "seen.check_json('example 1', {'a': [1.0, 2.0], 'b': 'x', 'n': None}, {'a': [1, 2.001], 'b': 'x', 'n': None})\n"
+        "print(seen.outputs, f'{seen.absolute:.3f} {seen.relative:.4f}')",
+        tmp_path,
+    )
+    assert (near.returncode, near.stderr) == (0, "1 0.001 0.0005\n")
+    for wanted, got in (("2.0", "2.1"), ("[1.0]", "[1.0, 1.0]"), ("{'a': 1}", "{'b': 1}"), ("1.0", "'1.0'")):
+        far = _run(f"Differences().check_json('example 2', {wanted}, {got})", tmp_path)
+        assert (far.returncode, far.stderr) == (
+            1,
+            f"example 2: the output is {eval(got)}, not {eval(wanted)}\n",
+        )

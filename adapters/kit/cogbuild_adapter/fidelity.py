@@ -1,6 +1,6 @@
 """How far an artifact is from its model: one number kept with it.
 
-Needs numpy where something is compared.
+Needs numpy where arrays are compared.
 """
 
 from __future__ import annotations
@@ -56,6 +56,27 @@ class Differences:
                 f"{where}: the artifact is off by up to {np.nanmax(away, initial=0):.2g}, "
                 f"more than {self.allowed_absolute:g} + {self.allowed_relative:g} of the model's value"
             )
+
+    def check_json(self, where: str, wanted: Any, got: Any) -> None:
+        """Take one output that was sent as JSON into account; needs no numpy."""
+        self.outputs += 1
+        if not self._same(wanted, got):
+            raise AdapterError(f"{where}: the output is {got}, not {wanted}")
+
+    def _same(self, wanted: Any, got: Any) -> bool:
+        if isinstance(wanted, dict):
+            keys = isinstance(got, dict) and set(got) == set(wanted)
+            return keys and all(self._same(wanted[key], got[key]) for key in wanted)
+        if isinstance(wanted, list):
+            long = isinstance(got, list) and len(got) == len(wanted)
+            return long and all(self._same(one, other) for one, other in zip(wanted, got, strict=True))
+        if not isinstance(wanted, float) or not isinstance(got, (int, float)):
+            return bool(got == wanted)
+        away = abs(got - wanted)
+        self.absolute = max(self.absolute, away)
+        if abs(wanted) > self.allowed_absolute:
+            self.relative = max(self.relative, away / abs(wanted))
+        return away <= self.allowed_absolute + self.allowed_relative * abs(wanted)
 
 
 def report_fidelity(seen: Differences, *, runtime: str, examples: int, artifact: str = "") -> None:
