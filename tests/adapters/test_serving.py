@@ -7,6 +7,7 @@ import http.client
 import importlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,9 +22,10 @@ sys.path.append(str(KIT))
 cog_server: Any = importlib.import_module("cogbuild_adapter.serving.cog_server")
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 STAND_IN = [sys.executable, str(Path(__file__).with_name("cog_stand_in.py"))]
+ASK = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
 DOOR = """
 import sys
 from cogbuild_adapter.serving.cog_server import CogServer
@@ -58,6 +60,14 @@ def cog(setup: str = "0", **settings: Any) -> Iterator[Any]:
         server.stop()
 
 
+def until(true: Callable[[], object], seconds: float = 10) -> None:
+    """Return when *true* is."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_prediction_waits_for_setup_and_for_its_turn() -> None:
     """Before setup is through nothing is predicted; ten at once all get their own answer, one after the other."""
     with cog("0.4") as server:
@@ -83,8 +93,7 @@ def test_a_server_that_is_busy_with_others_is_asked_again() -> None:
         server.wait_until_ready(10)
         slow = threading.Thread(target=server.predict, args=({"sleep": 0.3},))
         slow.start()
-        while server.status() != "BUSY":
-            time.sleep(0.01)
+        until(lambda: server.status() == "BUSY")
         assert server.predict({"output": 1}) == 1
         slow.join()
 
@@ -114,10 +123,7 @@ def door() -> Iterator[tuple[subprocess.Popen[str], int]]:
     assert process.stderr is not None
     try:
         port = int(process.stderr.readline().split("port ")[1].split(",")[0])
-        deadline = time.monotonic() + 10
-        while b"READY" not in sent(port, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        until(lambda: b"READY" in sent(port, ASK))
         yield process, port
     finally:
         process.kill()
@@ -127,8 +133,6 @@ def door() -> Iterator[tuple[subprocess.Popen[str], int]]:
 
 def sent(port: int, request: bytes) -> bytes:
     """Return all that comes back to raw bytes."""
-    import socket
-
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(request)
         parts = []
@@ -168,8 +172,7 @@ def test_what_runs_may_end_after_sigterm() -> None:
         idle.request("GET", "/")
         idle.getresponse().read()
         slow.request("POST", "/", b"slow")
-        while b"BUSY" not in sent(port, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"):
-            time.sleep(0.01)
+        until(lambda: b"BUSY" in sent(port, ASK))
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert slow.getresponse().read() == b"slow"
@@ -191,7 +194,4 @@ def test_a_server_without_cogs_server_ends() -> None:
     with door() as (process, _):
         (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.kill()
-        deadline = time.monotonic() + 10
-        while os.path.exists(f"/proc/{child}"):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: not os.path.exists(f"/proc/{child}"))
