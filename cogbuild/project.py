@@ -88,6 +88,13 @@ class Project:
 
         return override(settings, self.environ)
 
+    def reread(self) -> None:
+        """Look at the settings again when they are next asked for; what their stores were goes with them."""
+        before = self.__dict__.pop("settings", None)
+        if before is not None and self.settings != before:
+            for name in ("objects", "remote"):
+                self.__dict__.pop(name, None)
+
     def remembered(self, name: str, kind: type[T], parse: Callable[[], T]) -> T:
         """Return a declaration from the memo *name*, parsed and remembered where it is new."""
         known = models.memo(self.database.con, name) if self.exists else None

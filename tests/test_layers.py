@@ -103,6 +103,9 @@ def test_imports_go_down(path: Path) -> None:
         ("diskcache", "cache"),
         ("uv", "environment"),
         ("obstore", "remote"),
+        ("fastapi", "server"),
+        ("starlette", "server"),
+        ("uvicorn", "server"),
     ],
 )
 def test_one_owner(module: str, owner: str) -> None:

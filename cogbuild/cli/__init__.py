@@ -23,6 +23,7 @@ COMMANDS = {
     "artifacts": ("artifacts", "List, fetch, verify and pin what adapters made."),
     "adapters": ("adapters", "List, make, check and lock adapters."),
     "cache": ("cache", "Look into the cache, verify it, make room."),
+    "server": ("server", "Take models over HTTP, build them, keep what was made."),
     "tokens": ("tokens", "Make, list and take back a server's tokens."),
     "doctor": ("project", "Say what this machine gives and what is missing."),
 }

@@ -80,14 +80,21 @@ CREATE TABLE counters(
 CREATE TABLE pins(
     artifact TEXT PRIMARY KEY, eid INTEGER NOT NULL, aid INTEGER NOT NULL, since REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX pins_of_entry ON pins(eid);
-CREATE TABLE tokens(
-    id TEXT PRIMARY KEY, digest BLOB NOT NULL, repos TEXT NOT NULL, can TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL,
-    expires REAL, used REAL) WITHOUT ROWID;
 """
 
 # ``hashed``: what files looked like when their bytes were last compared with a digest. Hints: they may go at any time.
 _SECOND = """
 CREATE TABLE hashed(name BLOB PRIMARY KEY, seen BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE tokens(
+    id TEXT PRIMARY KEY, digest BLOB NOT NULL, repos TEXT NOT NULL, can TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL,
+    expires REAL, used REAL) WITHOUT ROWID;
+CREATE TABLE jobs(
+    jid INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, state TEXT NOT NULL,
+    priority INTEGER NOT NULL, repo TEXT, model TEXT, request TEXT NOT NULL, owner TEXT NOT NULL, once TEXT,
+    created REAL NOT NULL, started REAL, ended REAL, exit_code INTEGER);
+CREATE INDEX jobs_to_do ON jobs(priority DESC, jid) WHERE state IN ('queued', 'running');
+CREATE UNIQUE INDEX jobs_once ON jobs(owner, once) WHERE once IS NOT NULL;
+CREATE TABLE candidates(eid INTEGER NOT NULL, job TEXT NOT NULL, PRIMARY KEY(eid, job)) WITHOUT ROWID;
 """
 
 STEPS = (_FIRST, _SECOND)

@@ -40,7 +40,15 @@ class _Gone(Exception):
 class Engine:
     """Runs pairs, from any number of threads; workers start when the first adapter does."""
 
-    def __init__(self, project: Project, judge: Judge, *, jobs: int, listener: Listener) -> None:
+    def __init__(
+        self,
+        project: Project,
+        judge: Judge,
+        *,
+        jobs: int,
+        listener: Listener,
+        slots: SimpleQueue[None] | None = None,
+    ) -> None:
         self.project = project
         self.judge = judge
         self.jobs = jobs
@@ -51,8 +59,9 @@ class Engine:
         self._runner = Runner(project, jobs, self._tell)
         self._flights = Flights(project.data / "work" / "flights.lock")
         #: So many adapters run at once; threads may be more, because what has ended has to become durable too.
-        self._slots: SimpleQueue[None] = SimpleQueue()
-        for _ in range(jobs):
+        #: Several engines of one process may share them.
+        self._slots: SimpleQueue[None] = slots if slots is not None else SimpleQueue()
+        for _ in range(jobs if slots is None else 0):
             self._slots.put(None)
         self._stop = threading.Event()
         self._using = contextlib.ExitStack()

@@ -126,6 +126,18 @@ class Planner:
             plan.eids = [eid for eid in plan.eids if eid not in unusable]
         return plan
 
+    def plan_of(self, entry: EntryRow, names: Iterable[str] | None = None, *, force: bool = False) -> Plan:
+        """Return the plan of one entry that is at hand: *names* and what they need, or all that it wants.
+
+        Raises ``NoAdapters`` and ``UnknownAdapter``.
+        """
+        asked = tuple(names or ())
+        chosen = self._names(Selection(adapters=asked))
+        if force:
+            self.judge.forced |= {(entry.eid, name) for name in asked or chosen}
+        count = sum(1 for name in self.judge.wanted(entry) if name in chosen)
+        return Plan(self.judge, [entry.eid], dict.fromkeys(chosen), count, record=True)
+
     def _names(self, selection: Selection) -> list[str]:
         adapters = self.judge.adapters
         for name in selection.adapters:

@@ -19,6 +19,7 @@ from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+    from queue import SimpleQueue
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
@@ -42,7 +43,15 @@ class Crew(NamedTuple):
 class Run:
     """One run over a plan: results are counted, signals end it, the worst that happened is its exit code."""
 
-    def __init__(self, project: Project, plan: Plan, *, jobs: int, watcher: Listener) -> None:
+    def __init__(
+        self,
+        project: Project,
+        plan: Plan,
+        *,
+        jobs: int,
+        watcher: Listener,
+        slots: SimpleQueue[None] | None = None,
+    ) -> None:
         self.project = project
         self.plan = plan
         self.results: Counter[Status] = Counter()
@@ -55,6 +64,9 @@ class Run:
         self.unseen = 0
         self.ignored = 0
         self._watcher = watcher
+        #: Shared with the other runs of this process, which is then one that goes on after this run.
+        self.slots = slots
+        self.cancelled = False
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
         self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
@@ -64,7 +76,7 @@ class Run:
         """The engine, made for the first pair that has to run."""
         from cogbuild.engine.run import Engine
 
-        return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear)
+        return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear, slots=self.slots)
 
     @cached_property
     def crew(self) -> Crew:
@@ -164,6 +176,12 @@ class Run:
             signal.signal(number, handler)
         self._old.clear()
 
+    def cancel(self) -> None:
+        """End every adapter that runs and begin no pair any more; may be called from any thread."""
+        self.cancelled = True
+        if "engine" in self.__dict__:
+            self.engine.cancel()
+
     def _interrupted(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None:  # asked twice: now
             raise KeyboardInterrupt
@@ -179,12 +197,14 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
-        if not run.expected:
+        if not run.expected and run.slots is None:
             # What is there by now stays to the end: looking through it again and again finds nothing to collect.
             gc.freeze()
         run.expect(len(chunk))
+        if run.cancelled:  # before there was an engine to tell
+            run.engine.cancel()
         run_batch(run, chunk, fail_fast=fail_fast)
-        if run.signal is not None or run.fatal is not None or (fail_fast and run.failures):
+        if run.signal is not None or run.cancelled or run.fatal is not None or (fail_fast and run.failures):
             run.unseen = _after(run.plan, chunk[-1].entry.eid)
             break
 

@@ -1,0 +1,91 @@
+"""``cogbuild server``: the Cog server."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from cogbuild.cli.common import Output
+
+__all__ = ["server"]
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="The port to listen on; 0: a free one.",
+)
+@click.option("--data-dir", metavar="DIR", help="The data directory, made where it is not there.")
+@click.option(
+    "--adapter",
+    "directories",
+    metavar="DIR",
+    multiple=True,
+    help="An adapter's directory, or builtin:NAME; joins those that the settings name.",
+)
+@click.option("--docker-registry", metavar="HOST", help="Where images go, instead of what the settings say.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Adapters that run at once; default: one a processor.",
+)
+@click.pass_obj
+def server(
+    output: Output,
+    *,
+    host: str,
+    port: int,
+    data_dir: str | None,
+    directories: tuple[str, ...],
+    docker_registry: str | None,
+    jobs: int | None,
+) -> None:
+    """Take models over HTTP, build them, keep what was made."""
+    from cogbuild.place import DATA_DIRECTORY, data_directory
+    from cogbuild.project import Project
+
+    _check_parts()
+    environ = dict(os.environ)
+    if docker_registry is not None:
+        environ["COGBUILD_DOCKER_REGISTRY"] = docker_registry
+    data = data_directory(data_dir or output.data_dir) or os.path.abspath(DATA_DIRECTORY)
+    from cogbuild.server.app import serve
+    from cogbuild.server.service import Service
+
+    sock = _listening(host, port)
+    service = Service(Project(Path(data), environ=environ), directories=directories, jobs=jobs)
+    address = f"[{host}]" if ":" in host else host
+    click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")
+    serve(service, sock)
+
+
+def _check_parts() -> None:
+    from importlib.util import find_spec
+
+    from cogbuild.errors.server import ServerPartsMissing
+
+    parts = ("fastapi", "uvicorn", "python_multipart", "jinja2", "prometheus_client")
+    missing = [part for part in parts if find_spec(part) is None]
+    if missing:
+        raise ServerPartsMissing(missing=missing)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    from cogbuild.errors.server import CantListen
+
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as trouble:
+        raise CantListen(address=f"{host}:{port}", reason=trouble.strerror) from None

@@ -1,0 +1,113 @@
+"""The application: routers, errors as answers, and serving it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from cogbuild import __version__
+from cogbuild.errors import CogbuildError
+from cogbuild.server.answers import answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.responses import Response
+
+    from cogbuild.server.service import Service
+
+__all__ = ["create_app", "serve"]
+
+#: Modules with a ``router``.
+ROUTERS = ("v1", "v2.jobs")
+#: Seconds that requests have to end when the server is to stop; jobs have as many after that.
+GRACE = 10
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application over *service*; it begins and stops with the application."""
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(service.begin)
+        try:
+            yield
+        finally:
+            await run_in_threadpool(service.stop)
+
+    app = FastAPI(
+        title="cogbuild",
+        version=__version__,
+        summary="Every Cog model built for every target, once",
+        lifespan=life,
+        docs_url=None,  # these pages fetch scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.service = service
+    for name in ROUTERS:
+        app.include_router(import_module(f"cogbuild.server.{name}").router)
+    app.add_exception_handler(CogbuildError, _refused)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+    return app
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, CogbuildError)
+    return answer(error)
+
+
+def _not_valid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    return _plain(422, "the request is not as its description says", problems)
+
+
+def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _plain(error.status_code, str(error.detail).lower(), [])
+
+
+def _plain(status: int, headline: str, problems: list[str]) -> Response:
+    facts: dict[str, Any] = {"problems": "\n".join(problems)} if problems else {}
+    error = {"error": "Request", "exit_code": 2, "headline": headline, "facts": facts, "hint": None}
+    text = "\n".join([headline, *(f"  {problem}" for problem in problems)])
+    return JSONResponse({"error": error, "text": text, "exit_code": 2}, status)
+
+
+def _bug(request: Request, trouble: Exception) -> Response:
+    from cogbuild.errors.bugs import error_of
+
+    service: Service = request.app.state.service
+    return answer(error_of(trouble, service.project.data))
+
+
+class _Server(uvicorn.Server):
+    """Lets go of those who follow jobs as soon as it is asked to stop; they would hold it up."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        self._service.jobs.stopping = True
+        self._service.jobs.feeds.close_all()
+        super().handle_exit(sig, frame)
+
+
+def serve(service: Service, sock: socket.socket) -> None:
+    """Serve on a socket that listens until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on"
+    )
+    _Server(config, service).run([sock])

@@ -1,0 +1,156 @@
+"""What jobs have said: a file of lines a job, followed from any line on while it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from starlette.concurrency import run_in_threadpool
+
+from cogbuild.server.messages import line_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+__all__ = ["Feed", "Feeds"]
+
+#: Bytes that are read of a log at a time.
+_PIECE = 1 << 18
+#: Seconds after which who follows hears that the connection is alive.
+PULSE = 10.0
+
+
+class Feed:
+    """The lines of one job. One thread at a time writes, any number of requests follow."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file: Any = None
+        self._followers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self.closed = False
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Add a message."""
+        with self._lock:
+            if self._file is None:
+                self._file = _opened(self._path)
+            self._file.write(line_of(message))
+            self._wake()
+
+    def close(self) -> None:
+        """Say that nothing more comes."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            self.closed = True
+            self._wake()
+
+    def _wake(self) -> None:
+        for loop, moved in self._followers:
+            with contextlib.suppress(RuntimeError):  # its loop has ended
+                loop.call_soon_threadsafe(moved.set)
+
+    @contextlib.contextmanager
+    def followed(self) -> Iterator[asyncio.Event]:
+        """Yield an event that is set whenever something was said."""
+        me = (asyncio.get_running_loop(), asyncio.Event())
+        with self._lock:
+            self._followers.add(me)
+        try:
+            yield me[1]
+        finally:
+            with self._lock:
+                self._followers.discard(me)
+
+
+def _opened(path: Path) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as before:
+        # A power cut may have left half a line.
+        data = before.read()
+        before.truncate(data.rfind(b"\n") + 1)
+    return path.open("ab", buffering=0)
+
+
+class Feeds:
+    """The feeds of all jobs in a directory; those of jobs that have ended are files only."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._open: dict[str, Feed] = {}
+
+    def path(self, job: str) -> Path:
+        """Return where the lines of a job are."""
+        return self._directory / f"{job}.jsonl"
+
+    def open(self, job: str) -> Feed:
+        """Return the feed of a job that is under way."""
+        with self._lock:
+            if job not in self._open:
+                self._open[job] = Feed(self.path(job))
+            return self._open[job]
+
+    def close(self, job: str) -> None:
+        """Say that a job has ended."""
+        with self._lock:
+            feed = self._open.pop(job, None)
+        if feed is not None:
+            feed.close()
+
+    def close_all(self) -> None:
+        """Let go of everybody who follows: the server stops."""
+        with self._lock:
+            feeds = list(self._open.values())
+        for feed in feeds:
+            feed.close()
+
+    async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, bytes] | None]:
+        """Yield (number, line) of each message after the number *after*, until the job has ended; None now and then."""
+        with self._lock:
+            feed = self._open.get(job)
+        if feed is None:
+            feed = Feed(self.path(job))
+            feed.closed = True
+        with feed.followed() as moved:
+            number, offset = 0, 0
+            while True:
+                moved.clear()
+                over = feed.closed  # asked before reading: all that was said until then is read now
+                while piece := await run_in_threadpool(_read, self.path(job), offset):
+                    offset += len(piece)
+                    for line in piece.splitlines(keepends=True):
+                        number += 1
+                        if number > after:
+                            yield number, line
+                if over:
+                    return
+                try:
+                    async with asyncio.timeout(PULSE):
+                        await moved.wait()
+                except TimeoutError:
+                    yield None
+
+
+def _read(path: Path, offset: int) -> bytes:
+    """Return whole lines from *offset* on, empty where there is none yet."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    try:
+        size = _PIECE
+        while True:
+            data = os.pread(fd, size, offset)
+            end = data.rfind(b"\n") + 1
+            if end or len(data) < size:
+                return data[:end]
+            size *= 2
+    finally:
+        os.close(fd)

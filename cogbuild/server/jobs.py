@@ -1,0 +1,216 @@
+"""Jobs: what the server was asked to do, as rows that outlive it, worked off by threads."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.database import jobs
+from cogbuild.errors import CogbuildError
+from cogbuild.errors.server import JobHasEnded, UnknownJob
+from cogbuild.server.feeds import Feeds
+from cogbuild.server.messages import error_message, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cogbuild.database.jobs import JobRow
+    from cogbuild.project import Project
+    from cogbuild.tasks.running import Run
+
+__all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Jobs"]
+
+UPLOAD, ADAPT, BACKFILL = "upload", "adapt", "backfill"
+#: Who goes first.
+PRIORITY = {UPLOAD: 20, ADAPT: 10, BACKFILL: 0}
+
+
+class Cancelled(Exception):
+    """The job was cancelled, or the server stops."""
+
+
+class Active:
+    """A job that a thread works at."""
+
+    def __init__(self, row: JobRow, say: Callable[[dict[str, Any]], None]) -> None:
+        self.row = row
+        self.say = say
+        self._lock = threading.Lock()
+        self._run: Run | None = None
+        self.stopped = threading.Event()
+
+    def runs(self, run: Run | None) -> None:
+        """Say which run is the job's now, so that cancelling ends its adapters. Raises ``Cancelled``."""
+        with self._lock:
+            self._run = run
+            if run is not None and self.stopped.is_set():
+                raise Cancelled
+
+    def check(self) -> None:
+        """Raise ``Cancelled`` where the job is not to go on."""
+        if self.stopped.is_set():
+            raise Cancelled
+
+    def cancel(self) -> None:
+        """End what the job runs; what it has finished stays."""
+        self.stopped.set()
+        with self._lock:
+            if self._run is not None:
+                self._run.cancel()
+
+
+class Jobs:
+    """The queue, its threads and its feeds. *work* does one job and returns its exit code."""
+
+    def __init__(self, project: Project, work: Callable[[Active], int], *, threads: int) -> None:
+        self.project = project
+        self.feeds = Feeds(project.data / "logs" / "jobs")
+        self._work = work
+        self._size = threads
+        self._turn = threading.Condition()
+        self._active: dict[str, Active] = {}
+        self._threads: list[threading.Thread] = []
+        self.stopping = False
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take up what a server before left under way, and begin to work."""
+        left = jobs.under_way(self.project.con)
+        again = [row.id for row in left if row.state == "running"]
+        if again:
+            self.project.database.write(lambda con: jobs.requeue(con, again))
+        for row in left:
+            feed = self.feeds.open(row.id)
+            if row.state == "running":
+                feed.say(status("The server was ended while it was at this; it begins again where it was"))
+        # One thread is for what may wait: an upload never waits for it.
+        for kinds in [(UPLOAD, ADAPT)] * self._size + [(BACKFILL,)]:
+            thread = threading.Thread(target=self._serve, args=(kinds,), name=f"jobs-{kinds[0]}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, seconds: float = 20.0) -> None:
+        """End what runs: it is taken up when a server begins again."""
+        with self._turn:
+            self.stopping = True
+            active = list(self._active.values())
+            self._turn.notify_all()
+        for item in active:
+            item.cancel()
+        for thread in self._threads:
+            thread.join(seconds)
+        self.feeds.close_all()
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        kind: str,
+        request: dict[str, Any],
+        *,
+        repo: str | None = None,
+        model: str | None = None,
+        owner: str = "",
+        once: str | None = None,
+        job: str | None = None,
+    ) -> JobRow:
+        """Queue a job and return it. The same *owner* and *once* give the job that they gave before."""
+        job = job or self.new_id()
+        row = self.project.database.write(
+            lambda con: jobs.add(
+                con,
+                job=job,
+                kind=kind,
+                priority=PRIORITY[kind],
+                repo=repo,
+                model=model,
+                request=request,
+                owner=owner,
+                once=once,
+            )
+        )
+        if row.id == job:
+            self.feeds.open(job)
+        with self._turn:
+            self._turn.notify_all()
+        return row
+
+    @staticmethod
+    def new_id() -> str:
+        """Return an ID for a job."""
+        return secrets.token_hex(8)
+
+    def find(self, job: str) -> JobRow:
+        """Return a job. Raises ``UnknownJob``."""
+        row = jobs.find(self.project.con, job)
+        if row is None:
+            raise UnknownJob(job=job)
+        return row
+
+    def cancel(self, job: str) -> JobRow:
+        """Cancel a job. Raises ``UnknownJob`` and ``JobHasEnded``."""
+        with self._turn:
+            row = self.find(job)
+            if row.state in jobs.ENDED:
+                raise JobHasEnded(job=job, state=row.state)
+            active = self._active.get(job)
+            if active is None:
+                self._end(job, "cancelled", 130)
+        if active is not None:
+            active.cancel()
+        return self.find(job)
+
+    def busy(self) -> bool:
+        """Whether somebody waits for a job: uploads and what was asked for, not what may wait."""
+        return any(row.kind != BACKFILL for row in jobs.under_way(self.project.con))
+
+    # -- working --------------------------------------------------------------------------------------------------
+
+    def _serve(self, kinds: tuple[str, ...]) -> None:
+        while (active := self._next(kinds)) is not None:
+            self._do(active)
+
+    def _next(self, kinds: tuple[str, ...]) -> Active | None:
+        with self._turn:
+            while not self.stopping:
+                row = jobs.next_queued(self.project.con, kinds)
+                if row is not None:
+                    return self._begun(row)
+                self._turn.wait()
+            return None
+
+    def _begun(self, row: JobRow) -> Active:
+        self.project.database.write(lambda con: jobs.start(con, row.id))
+        active = self._active[row.id] = Active(row, self.feeds.open(row.id).say)
+        return active
+
+    def _do(self, active: Active) -> None:
+        job = active.row.id
+        state, code = "failed", 3
+        try:
+            code = self._work(active)
+            state = "done" if code == 0 else "failed"
+        except Cancelled:
+            state, code = "cancelled", 130
+        except CogbuildError as error:
+            code = error.exit_code
+            active.say(error_message(error))
+        except Exception as trouble:  # noqa: BLE001 - the job's client is told, and the thread goes on
+            from cogbuild.errors.bugs import error_of
+
+            told = error_of(trouble, self.project.data)
+            code = told.exit_code
+            active.say(error_message(told))
+        with self._turn:
+            self._active.pop(job, None)
+            if state == "cancelled" and self.stopping:
+                self.project.database.write(lambda con: jobs.requeue(con, [job]))
+                active.say(status("The server stops; this goes on when it is started again"))
+            else:
+                self._end(job, state, code)
+
+    def _end(self, job: str, state: str, code: int) -> None:
+        self.project.database.write(lambda con: jobs.end(con, job, state, code))
+        self.feeds.close(job)

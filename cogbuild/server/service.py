@@ -1,0 +1,79 @@
+"""The long-lived thing behind the requests: the project, the adapters that are active now, the jobs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from cogbuild import adapters
+from cogbuild.errors.server import AnotherServer
+from cogbuild.server.jobs import Jobs
+from cogbuild.server.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cogbuild.adapters import Adapter
+    from cogbuild.project import Project
+
+__all__ = ["Here", "Service"]
+
+#: Jobs beyond those whose adapters run: what has nothing to do is answered while others build.
+SPARE = 8
+
+
+class Service:
+    """One data directory, served."""
+
+    def __init__(self, project: Project, *, directories: Sequence[str] = (), jobs: int | None = None) -> None:
+        project.make()
+        self.project = project
+        self.directories = list(directories)
+        self.workers = jobs or project.settings.jobs or os.cpu_count() or 1
+        #: So many adapters run at once, whichever jobs they are of.
+        self.slots: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self.workers):
+            self.slots.put(None)
+        self.jobs = Jobs(project, Pipeline(self).work, threads=self.workers + SPARE)
+        self.uploads = project.data / "uploads"
+        self._reading = threading.Lock()
+        self._lock: int | None = None
+
+    def begin(self) -> None:
+        """Take the data directory for this server and begin to work. Raises ``AnotherServer``."""
+        fd = os.open(self.project.data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise AnotherServer(data=self.project.data) from None
+        self._lock = fd
+        self.jobs.begin()
+
+    def stop(self) -> None:
+        """End what runs and let go of the data directory."""
+        self.jobs.stop()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        self.project.close()
+
+    def adapters(self) -> dict[str, Adapter]:
+        """Return the adapters that are active now: settings and directories are looked at again."""
+        with self._reading:
+            self.project.reread()
+            return adapters.active(self.project, self.directories)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+#: Annotates the parameter of an endpoint that wants the service.
+Here = Annotated[Service, Depends(_service)]

@@ -1,0 +1,100 @@
+"""The API of Cog's server of 2021."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from cogbuild import library
+from cogbuild.database import models
+from cogbuild.errors.server import ServerStopping
+from cogbuild.server.intake import receive_form
+from cogbuild.server.jobs import UPLOAD
+from cogbuild.server.messages import as_of_2021
+from cogbuild.server.service import Here, Service
+from cogbuild.server.shown import model_2021, zipped
+from cogbuild.spec.names import valid_repo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cogbuild.database.models import EntryRow
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["v1"])
+
+
+@router.get("/ping", response_class=PlainTextResponse, summary="Is a Cog server here?")
+async def ping() -> str:
+    """Answer `pong`."""
+    return "pong"
+
+
+PACKAGES = "/v1/repos/{user}/{name}/packages"
+
+
+@router.put(PACKAGES + "/", response_class=StreamingResponse, summary="Upload a model and follow its build")
+async def upload(user: str, name: str, request: Request, service: Here) -> StreamingResponse:
+    """Take a zip as the multipart field `file`; answer with a JSON message a line, as things happen.
+
+    The fields `adapter`, each a name, choose what is built of it; without one it is what the model wants, else all.
+    Who goes away meanwhile ends nothing.
+    """
+    repo = _repo(user, name)
+    if service.jobs.stopping:
+        raise ServerStopping
+    job = service.jobs.new_id()
+    file = service.uploads / f"{job}.zip"
+    fields = await receive_form(request, file)
+    asked = {"file": file.name, "size": fields.size, "adapters": fields.all("adapter") or None}
+    return StreamingResponse(
+        _told(service, service.jobs.submit(UPLOAD, asked, repo=repo, job=job).id),
+        media_type="application/x-ndjson",
+    )
+
+
+async def _told(service: Service, job: str) -> AsyncIterator[bytes]:
+    async for said in service.jobs.feeds.follow(job):
+        if said is not None:
+            yield as_of_2021(said[1])
+
+
+@router.get(PACKAGES + "/", summary="List the models of a repo")
+def listed(user: str, name: str, service: Here) -> list[dict[str, Any]]:
+    """Return the repo's models, the newest first."""
+    found = models.entries(service.project.con, repos=[_repo(user, name)])
+    return [model_2021(service.project, entry) for entry in found]
+
+
+@router.get(PACKAGES + "/{model}.zip", response_class=StreamingResponse, summary="Download a model's files")
+def package(user: str, name: str, model: str, service: Here) -> StreamingResponse:
+    """Return the model's files as a zip: the same bytes every time."""
+    entry = _entry(service, user, name, model)
+    headers = {"Content-Disposition": f'attachment; filename="{entry.model}.zip"'}
+    return StreamingResponse(zipped(service.project, entry), media_type="application/zip", headers=headers)
+
+
+@router.get(PACKAGES + "/{model}", summary="Show a model")
+def shown(user: str, name: str, model: str, service: Here) -> dict[str, Any]:
+    """Return one model with its artifacts."""
+    return model_2021(service.project, _entry(service, user, name, model))
+
+
+@router.delete(PACKAGES + "/{model}", response_class=PlainTextResponse, summary="Let go of a model")
+def deleted(user: str, name: str, model: str, service: Here) -> str:
+    """Take the model out of the repo."""
+    entry = _entry(service, user, name, model)
+    library.remove(service.project, entry)
+    return f"Deleted {entry.model}"
+
+
+def _repo(user: str, name: str) -> str:
+    valid_repo(f"{user}/{name}")
+    return f"{user}/{name}"
+
+
+def _entry(service: Service, user: str, name: str, model: str) -> EntryRow:
+    return library.find(service.project, model, [_repo(user, name)])[0]

@@ -1,0 +1,1 @@
+"""The documented API: one module a group of endpoints."""

@@ -1,0 +1,59 @@
+"""Jobs over HTTP: what was asked for, how far it is, what it says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Header
+from fastapi.responses import StreamingResponse
+
+from cogbuild.report.words import iso
+from cogbuild.server.service import Here, Service
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cogbuild.database.jobs import JobRow
+
+__all__ = ["job_json", "router"]
+
+router = APIRouter(prefix="/v2/jobs", tags=["jobs"])
+
+
+def job_json(row: JobRow) -> dict[str, Any]:
+    """Return a job as JSON."""
+    return {
+        "job": row.id,
+        "kind": row.kind,
+        "state": row.state,
+        "repo": row.repo,
+        "model": row.model,
+        "created": iso(row.created),
+        "started": iso(row.started),
+        "ended": iso(row.ended),
+        "exit_code": row.exit_code,
+    }
+
+
+@router.get("/{job}", summary="Show a job")
+def shown(job: str, service: Here) -> dict[str, Any]:
+    """Return how far a job is."""
+    return job_json(service.jobs.find(job))
+
+
+@router.get("/{job}/events", response_class=StreamingResponse, summary="Follow a job")
+def events(job: str, service: Here, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
+    """Return the job's messages as server-sent events, those after `Last-Event-ID`, until it has ended."""
+    row = service.jobs.find(job)
+    return StreamingResponse(_events(service, row.id, last_event_id), media_type="text/event-stream")
+
+
+async def _events(service: Service, job: str, after: int) -> AsyncIterator[bytes]:
+    async for said in service.jobs.feeds.follow(job, after):
+        yield b":\n\n" if said is None else b"id: %d\ndata: %s\n\n" % (said[0], said[1].rstrip())
+
+
+@router.delete("/{job}", summary="Cancel a job")
+def cancelled(job: str, service: Here) -> dict[str, Any]:
+    """End a job: what it has made stays, what runs is ended."""
+    return job_json(service.jobs.cancel(job))
