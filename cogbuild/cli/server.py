@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from cogbuild.cli.common import Output
+    from cogbuild.project import Project
 
 __all__ = ["server"]
 
@@ -60,14 +61,17 @@ def server(
     if docker_registry is not None:
         environ["COGBUILD_DOCKER_REGISTRY"] = docker_registry
     data = data_directory(data_dir or output.data_dir) or os.path.abspath(DATA_DIRECTORY)
+    from cogbuild.server.access import is_loopback
     from cogbuild.server.app import serve
     from cogbuild.server.service import Service
 
+    project = Project(Path(data), environ=environ)
+    _check_tokens(project, host)
     sock = _listening(host, port)
-    service = Service(Project(Path(data), environ=environ), directories=directories, jobs=jobs)
+    service = Service(project, directories=directories, jobs=jobs)
     address = f"[{host}]" if ":" in host else host
     click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")
-    serve(service, sock)
+    serve(service, sock, tokens=not is_loopback(host))
 
 
 def _check_parts() -> None:
@@ -79,6 +83,16 @@ def _check_parts() -> None:
     missing = [part for part in parts if find_spec(part) is None]
     if missing:
         raise ServerPartsMissing(missing=missing)
+
+
+def _check_tokens(project: Project, host: str) -> None:
+    """Refuse to listen where others are, as long as nobody was given a token."""
+    from cogbuild.database.tokens import any_at_all
+    from cogbuild.errors.access import NoTokens
+    from cogbuild.server.access import is_loopback
+
+    if not is_loopback(host) and not (project.exists and any_at_all(project.con)):
+        raise NoTokens(host=host)
 
 
 def _listening(host: str, port: int) -> socket.socket:

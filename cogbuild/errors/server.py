@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from cogbuild.errors import CogbuildError
 
 __all__ = [
@@ -50,10 +52,12 @@ class UploadGone(CogbuildError):
 
 class UnknownJob(CogbuildError):
     headline = "no job has the ID {job}"
+    status: ClassVar[int] = 404
 
 
 class JobHasEnded(CogbuildError):
     headline = "the job {job} has ended already: {state}"
+    status: ClassVar[int] = 409
 
 
 class ServerStopping(CogbuildError):

@@ -11,27 +11,25 @@ from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.bugs import Bug
 from cogbuild.errors.commands import NoAttempt, NoSuchPair
 from cogbuild.errors.models import UnknownModel, UnknownRepo
-from cogbuild.errors.server import JobHasEnded, UnknownJob
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
 __all__ = ["answer", "error_json", "status_of"]
 
-_UNKNOWN = (UnknownModel, UnknownRepo, UnknownAdapter, UnknownJob, NoSuchPair, NoAttempt)
+_UNKNOWN = (UnknownModel, UnknownRepo, UnknownAdapter, NoSuchPair, NoAttempt)
 #: By exit code: an adapter failed, a declaration or the request is wrong, the store can't be used.
 _STATUS = {1: 422, 2: 422, 3: 503}
 
 
 def status_of(error: CogbuildError) -> int:
     """Return the HTTP status of an error."""
+    own: int | None = getattr(error, "status", None)
+    if own is not None:
+        return own
     if isinstance(error, _UNKNOWN):
         return 404
-    if isinstance(error, JobHasEnded):
-        return 409
-    if isinstance(error, Bug):
-        return 500
-    return _STATUS[error.exit_code]
+    return 500 if isinstance(error, Bug) else _STATUS[error.exit_code]
 
 
 def error_json(error: CogbuildError) -> dict[str, Any]:

@@ -16,12 +16,15 @@ from starlette.responses import JSONResponse
 
 from cogbuild import __version__
 from cogbuild.errors import CogbuildError
+from cogbuild.server.access import Guard
 from cogbuild.server.answers import answer
+from cogbuild.server.limits import Limits, Patient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.responses import Response
+    from starlette.types import ASGIApp, Scope
 
     from cogbuild.server.service import Service
 
@@ -33,8 +36,11 @@ ROUTERS = ("v1", "v2.jobs")
 GRACE = 10
 
 
-def create_app(service: Service) -> FastAPI:
-    """Return the application over *service*; it begins and stops with the application."""
+def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
+    """Return the application over *service*; it begins and stops with the application.
+
+    *tokens*: it asks for tokens also while there are none.
+    """
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -54,12 +60,22 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     for name in ROUTERS:
-        app.include_router(import_module(f"cogbuild.server.{name}").router)
+        module = import_module(f"cogbuild.server.{name}")
+        app.include_router(module.router)
+        if hasattr(module, "open_router"):
+            app.include_router(module.open_router)
+    app.add_middleware(Limits, settings=lambda: service.project.settings.server, refuse=_refuses)
+    app.add_middleware(Guard, project=service.project, always=tokens, refuse=_refuses)
     app.add_exception_handler(CogbuildError, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _bug)
     return app
+
+
+def _refuses(_: Scope, error: Exception) -> ASGIApp:
+    assert isinstance(error, CogbuildError)
+    return answer(error)
 
 
 def _refused(_: Request, error: Exception) -> Response:
@@ -105,9 +121,14 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(service: Service, sock: socket.socket) -> None:
+def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
     """Serve on a socket that listens until SIGINT or SIGTERM."""
     config = uvicorn.Config(
-        create_app(service), log_config=None, access_log=False, timeout_graceful_shutdown=GRACE, lifespan="on"
+        create_app(service, tokens=tokens),
+        http=Patient,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
+        lifespan="on",
     )
     _Server(config, service).run([sock])

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogbuild.database import jobs
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.server import JobHasEnded, UnknownJob
+from cogbuild.report.wire import end_message
 from cogbuild.server.feeds import Feeds
-from cogbuild.server.messages import error_message, status
+from cogbuild.server.messages import status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cogbuild.database.jobs import JobRow
     from cogbuild.project import Project
+    from cogbuild.report.summary import Summary
     from cogbuild.tasks.running import Run
 
-__all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Jobs"]
+__all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Ending", "Jobs"]
 
 UPLOAD, ADAPT, BACKFILL = "upload", "adapt", "backfill"
 #: Who goes first.
 PRIORITY = {UPLOAD: 20, ADAPT: 10, BACKFILL: 0}
+
+
+class Ending(NamedTuple):
+    """How a job ended that was worked at to its end."""
+
+    exit_code: int
+    summary: Summary | None = None
 
 
 class Cancelled(Exception):
@@ -36,6 +45,7 @@ class Active:
     def __init__(self, row: JobRow, say: Callable[[dict[str, Any]], None]) -> None:
         self.row = row
         self.say = say
+        self.model = row.model  # that all its pairs are of
         self._lock = threading.Lock()
         self._run: Run | None = None
         self.stopped = threading.Event()
@@ -61,12 +71,23 @@ class Active:
 
 
 class Jobs:
-    """The queue, its threads and its feeds. *work* does one job and returns its exit code."""
+    """The queue, its threads and its feeds.
 
-    def __init__(self, project: Project, work: Callable[[Active], int], *, threads: int) -> None:
+    *work* does one job; *ended* clears up after one that is not taken up again, however it ended.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        work: Callable[[Active], Ending],
+        ended: Callable[[JobRow], None],
+        *,
+        threads: int,
+    ) -> None:
         self.project = project
         self.feeds = Feeds(project.data / "logs" / "jobs")
         self._work = work
+        self._ended = ended
         self._size = threads
         self._turn = threading.Condition()
         self._active: dict[str, Active] = {}
@@ -118,6 +139,7 @@ class Jobs:
     ) -> JobRow:
         """Queue a job and return it. The same *owner* and *once* give the job that they gave before."""
         job = job or self.new_id()
+        self.feeds.open(job)
         row = self.project.database.write(
             lambda con: jobs.add(
                 con,
@@ -131,8 +153,8 @@ class Jobs:
                 once=once,
             )
         )
-        if row.id == job:
-            self.feeds.open(job)
+        if row.id != job:
+            self.feeds.close(job)
         with self._turn:
             self._turn.notify_all()
         return row
@@ -157,7 +179,7 @@ class Jobs:
                 raise JobHasEnded(job=job, state=row.state)
             active = self._active.get(job)
             if active is None:
-                self._end(job, "cancelled", 130)
+                self._end(row, "cancelled", end_message("cancelled", 130))
         if active is not None:
             active.cancel()
         return self.find(job)
@@ -187,30 +209,30 @@ class Jobs:
         return active
 
     def _do(self, active: Active) -> None:
-        job = active.row.id
-        state, code = "failed", 3
         try:
-            code = self._work(active)
-            state = "done" if code == 0 else "failed"
+            ending = self._work(active)
+            state = "failed" if ending.exit_code else "done"
+            last = end_message(state, ending.exit_code, summary=ending.summary)
         except Cancelled:
-            state, code = "cancelled", 130
+            state, last = "cancelled", end_message("cancelled", 130)
         except CogbuildError as error:
-            code = error.exit_code
-            active.say(error_message(error))
+            state, last = "failed", end_message("failed", error.exit_code, error=error)
         except Exception as trouble:  # noqa: BLE001 - the job's client is told, and the thread goes on
             from cogbuild.errors.bugs import error_of
 
             told = error_of(trouble, self.project.data)
-            code = told.exit_code
-            active.say(error_message(told))
+            state, last = "failed", end_message("failed", told.exit_code, error=told)
         with self._turn:
-            self._active.pop(job, None)
+            self._active.pop(active.row.id, None)
             if state == "cancelled" and self.stopping:
-                self.project.database.write(lambda con: jobs.requeue(con, [job]))
+                self.project.database.write(lambda con: jobs.requeue(con, [active.row.id]))
                 active.say(status("The server stops; this goes on when it is started again"))
             else:
-                self._end(job, state, code)
+                self._end(active.row, state, last)
 
-    def _end(self, job: str, state: str, code: int) -> None:
-        self.project.database.write(lambda con: jobs.end(con, job, state, code))
-        self.feeds.close(job)
+    def _end(self, row: JobRow, state: str, last: dict[str, Any]) -> None:
+        code = last["event"]["exit_code"]
+        self._ended(row)
+        self.project.database.write(lambda con: jobs.end(con, row.id, state, code))
+        self.feeds.open(row.id).say(last)
+        self.feeds.close(row.id)

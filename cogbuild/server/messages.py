@@ -1,4 +1,4 @@
-"""What a job says, as the messages of Cog's server of 2021: a kind, a text, at the end the model."""
+"""What a job says: messages as those of Cog's server of 2021, with more in them for those who know more."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from cogbuild.engine import Line, Note, Started, Status
-from cogbuild.errors import CogbuildError, printable
-from cogbuild.report.plain import result_lines
-from cogbuild.report.words import reason_text
+from cogbuild.engine import Result
+from cogbuild.report.wire import expect_message, message_of
+from cogbuild.views.models import model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cogbuild.engine import Event
+    from cogbuild.project import Project
 
-__all__ = ["Telling", "as_of_2021", "error_message", "line_of", "status"]
+__all__ = ["Telling", "as_of_2021", "line_of", "status"]
 
 
 def status(text: str) -> dict[str, Any]:
@@ -29,42 +29,34 @@ def line_of(message: dict[str, Any]) -> bytes:
     return json.dumps({**message, "at": round(time.time(), 3)}, separators=(",", ":")).encode() + b"\n"
 
 
-def as_of_2021(line: bytes) -> bytes:
-    """Return the line with what a client of 2021 knows."""
+def as_of_2021(line: bytes) -> dict[str, Any] | None:
+    """Return the message with what a client of 2021 knows; None where it is nothing to such a client."""
     message = json.loads(line)
-    known = {"type": message["type"], "data": message.get("data", ""), "model": message.get("model")}
-    return json.dumps(known, separators=(",", ":")).encode() + b"\n"
+    if message.get("event", {}).get("kind") in ("expect", "end") and message["type"] != "error":
+        return None
+    return {"type": message["type"], "data": message["data"], "model": message.get("model")}
 
 
 class Telling:
-    """Watches a run for a job: each event becomes a message."""
+    """Watches a run for a job: each event becomes a message. *model* is the whole ID where all pairs are of one model."""
 
-    def __init__(self, say: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, project: Project, say: Callable[[dict[str, Any]], None], model: str | None = None
+    ) -> None:
+        self._project = project
         self._say = say
+        self._model = model
 
     def __call__(self, event: Event) -> None:
         """Say one event."""
-        for message in _messages(event):
-            self._say(message)
+        model = self._model or ""
+        if not model and isinstance(event, Result):
+            model = model_of(self._project, event.pair)
+        self._say(message_of(event, model))
 
     def expect(self, pairs: int) -> None:
-        """Say nothing: how many pairs there are is shown by who counts them."""
+        """Say that so many more pairs are going to run."""
+        self._say(expect_message(pairs))
 
     def close(self) -> None:
         """Nothing is held back."""
-
-
-def _messages(event: Event) -> Iterator[dict[str, Any]]:
-    if isinstance(event, Line):
-        yield {"type": "log_line", "data": printable(event.text), "pair": event.pair}
-    elif isinstance(event, Note):
-        yield {"type": "debug_line", "data": f"{event.pair}: {event.text}", "pair": event.pair}
-    elif isinstance(event, Started):
-        yield {"type": "status", "data": f"{event.pair}: {reason_text(event.reasons)}", "pair": event.pair}
-    elif event.status is not Status.FRESH:
-        yield {"type": "status", "data": "\n".join(result_lines(event)), "pair": event.pair}
-
-
-def error_message(error: CogbuildError) -> dict[str, Any]:
-    """Return what went wrong as a message."""
-    return {"type": "error", "data": str(error), "error": error.to_json()}

@@ -9,7 +9,7 @@ from cogbuild import library
 from cogbuild.database import jobs, models
 from cogbuild.errors.server import UploadGone
 from cogbuild.planner import Planner
-from cogbuild.server.jobs import ADAPT, UPLOAD, Active
+from cogbuild.server.jobs import ADAPT, UPLOAD, Active, Ending
 from cogbuild.server.messages import Telling, status
 from cogbuild.server.shown import model_2021
 from cogbuild.tasks.running import Run, run_plan
@@ -17,6 +17,7 @@ from cogbuild.tasks.running import Run, run_plan
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cogbuild.database.jobs import JobRow
     from cogbuild.planner import Plan
     from cogbuild.server.service import Service
 
@@ -30,14 +31,19 @@ class Pipeline:
         self.service = service
         self.project = service.project
 
-    def work(self, active: Active) -> int:
-        """Do one job and return its exit code."""
+    def work(self, active: Active) -> Ending:
+        """Do one job."""
         does = {UPLOAD: self._upload, ADAPT: self._adapt}
         return does[active.row.kind](active)
 
+    def ended(self, row: JobRow) -> None:
+        """Clear up after a job that has ended."""
+        if file := row.request.get("file"):
+            (self.service.uploads / file).unlink(missing_ok=True)
+
     # -- an upload ------------------------------------------------------------------------------------------------
 
-    def _upload(self, active: Active) -> int:
+    def _upload(self, active: Active) -> Ending:
         row = active.row
         file = self.service.uploads / row.request["file"]
         if not file.exists():
@@ -45,34 +51,38 @@ class Pipeline:
         active.say(status("Storing the model"))
         added = library.add(self.project, file, repo=row.repo)
         self.project.database.write(lambda con: jobs.set_model(con, row.id, added.model))
+        active.model = added.model
         entry = models.find(self.project.con, added.eid)
         assert entry is not None
         planner = Planner(self.project, self.service.adapters())
-        code = self._run(active, planner.plan_of(entry, row.request.get("adapters")))
+        ending = self._run(active, planner.plan_of(entry, row.request.get("adapters")))
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
-        file.unlink(missing_ok=True)
-        return code
+        return ending
 
     # -- pairs that were asked for --------------------------------------------------------------------------------
 
-    def _adapt(self, active: Active) -> int:
+    def _adapt(self, active: Active) -> Ending:
         raise NotImplementedError
 
     # -- a run ----------------------------------------------------------------------------------------------------
 
-    def _run(self, active: Active, plan: Plan, *, fail_fast: bool = False) -> int:
+    def _run(self, active: Active, plan: Plan, *, fail_fast: bool = False) -> Ending:
         with self._running(active, plan) as run:
             run_plan(run, fail_fast=fail_fast)
         active.check()
         if run.fatal is not None:
             raise run.fatal
-        return run.exit_code
+        return Ending(run.exit_code, run.summary())
 
     @contextmanager
     def _running(self, active: Active, plan: Plan) -> Iterator[Run]:
         service = self.service
         with Run(
-            self.project, plan, jobs=service.workers, watcher=Telling(active.say), slots=service.slots
+            self.project,
+            plan,
+            jobs=service.workers,
+            watcher=Telling(self.project, active.say, active.model),
+            slots=service.slots,
         ) as run:
             active.runs(run)
             try:

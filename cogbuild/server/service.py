@@ -39,7 +39,8 @@ class Service:
         self.slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.workers):
             self.slots.put(None)
-        self.jobs = Jobs(project, Pipeline(self).work, threads=self.workers + SPARE)
+        pipeline = Pipeline(self)
+        self.jobs = Jobs(project, pipeline.work, pipeline.ended, threads=self.workers + SPARE)
         self.uploads = project.data / "uploads"
         self._reading = threading.Lock()
         self._lock: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from cogbuild import library
 from cogbuild.database import models
 from cogbuild.errors.server import ServerStopping
+from cogbuild.server.access import Guarded, needs
 from cogbuild.server.intake import receive_form
 from cogbuild.server.jobs import UPLOAD
 from cogbuild.server.messages import as_of_2021
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
 
     from cogbuild.database.models import EntryRow
 
-__all__ = ["router"]
+__all__ = ["open_router", "router"]
 
-router = APIRouter(tags=["v1"])
+router = APIRouter(tags=["v1"], route_class=Guarded)
+#: Whether a server is here anybody may know.
+open_router = APIRouter(tags=["v1"])
 
 
-@router.get("/ping", response_class=PlainTextResponse, summary="Is a Cog server here?")
+@open_router.get("/ping", response_class=PlainTextResponse, summary="Is a Cog server here?")
 async def ping() -> str:
     """Answer `pong`."""
     return "pong"
@@ -37,6 +41,7 @@ PACKAGES = "/v1/repos/{user}/{name}/packages"
 
 
 @router.put(PACKAGES + "/", response_class=StreamingResponse, summary="Upload a model and follow its build")
+@needs("push")
 async def upload(user: str, name: str, request: Request, service: Here) -> StreamingResponse:
     """Take a zip as the multipart field `file`; answer with a JSON message a line, as things happen.
 
@@ -51,18 +56,26 @@ async def upload(user: str, name: str, request: Request, service: Here) -> Strea
     fields = await receive_form(request, file)
     asked = {"file": file.name, "size": fields.size, "adapters": fields.all("adapter") or None}
     return StreamingResponse(
-        _told(service, service.jobs.submit(UPLOAD, asked, repo=repo, job=job).id),
+        _told(
+            service,
+            service.jobs.submit(UPLOAD, asked, repo=repo, owner=request.state.grant.token, job=job).id,
+        ),
         media_type="application/x-ndjson",
     )
 
 
 async def _told(service: Service, job: str) -> AsyncIterator[bytes]:
+    """Yield what a client of 2021 understands. It takes any error for the end of all, so a model is the last thing it hears."""
     async for said in service.jobs.feeds.follow(job):
-        if said is not None:
-            yield as_of_2021(said[1])
+        message = as_of_2021(said[1]) if said is not None else None
+        if message is not None:
+            yield json.dumps(message, separators=(",", ":")).encode() + b"\n"
+            if message["type"] == "model":
+                return
 
 
 @router.get(PACKAGES + "/", summary="List the models of a repo")
+@needs("read")
 def listed(user: str, name: str, service: Here) -> list[dict[str, Any]]:
     """Return the repo's models, the newest first."""
     found = models.entries(service.project.con, repos=[_repo(user, name)])
@@ -70,6 +83,7 @@ def listed(user: str, name: str, service: Here) -> list[dict[str, Any]]:
 
 
 @router.get(PACKAGES + "/{model}.zip", response_class=StreamingResponse, summary="Download a model's files")
+@needs("read")
 def package(user: str, name: str, model: str, service: Here) -> StreamingResponse:
     """Return the model's files as a zip: the same bytes every time."""
     entry = _entry(service, user, name, model)
@@ -78,12 +92,14 @@ def package(user: str, name: str, model: str, service: Here) -> StreamingRespons
 
 
 @router.get(PACKAGES + "/{model}", summary="Show a model")
+@needs("read")
 def shown(user: str, name: str, model: str, service: Here) -> dict[str, Any]:
     """Return one model with its artifacts."""
     return model_2021(service.project, _entry(service, user, name, model))
 
 
 @router.delete(PACKAGES + "/{model}", response_class=PlainTextResponse, summary="Let go of a model")
+@needs("admin")
 def deleted(user: str, name: str, model: str, service: Here) -> str:
     """Take the model out of the repo."""
     entry = _entry(service, user, name, model)

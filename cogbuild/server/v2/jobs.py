@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 
+from cogbuild.errors.server import UnknownJob
 from cogbuild.report.words import iso
+from cogbuild.server.access import Guarded, needs
 from cogbuild.server.service import Here, Service
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["job_json", "router"]
 
-router = APIRouter(prefix="/v2/jobs", tags=["jobs"])
+router = APIRouter(prefix="/v2/jobs", tags=["jobs"], route_class=Guarded)
 
 
 def job_json(row: JobRow) -> dict[str, Any]:
@@ -35,16 +37,30 @@ def job_json(row: JobRow) -> dict[str, Any]:
     }
 
 
+def _found(service: Service, request: Request, job: str) -> JobRow:
+    """Return a job that the request may read: its own, or one about a repo that it reads. Raises ``UnknownJob``."""
+    row = service.jobs.find(job)
+    grant = request.state.grant
+    reads = grant.may("read", row.repo) if row.repo is not None else grant.everywhere
+    if not reads and row.owner != grant.token:
+        raise UnknownJob(job=job)
+    return row
+
+
 @router.get("/{job}", summary="Show a job")
-def shown(job: str, service: Here) -> dict[str, Any]:
+@needs("read")
+def shown(job: str, request: Request, service: Here) -> dict[str, Any]:
     """Return how far a job is."""
-    return job_json(service.jobs.find(job))
+    return job_json(_found(service, request, job))
 
 
 @router.get("/{job}/events", response_class=StreamingResponse, summary="Follow a job")
-def events(job: str, service: Here, last_event_id: Annotated[int, Header(ge=0)] = 0) -> StreamingResponse:
+@needs("read")
+def events(
+    job: str, request: Request, service: Here, last_event_id: Annotated[int, Header(ge=0)] = 0
+) -> StreamingResponse:
     """Return the job's messages as server-sent events, those after `Last-Event-ID`, until it has ended."""
-    row = service.jobs.find(job)
+    row = _found(service, request, job)
     return StreamingResponse(_events(service, row.id, last_event_id), media_type="text/event-stream")
 
 
@@ -54,6 +70,10 @@ async def _events(service: Service, job: str, after: int) -> AsyncIterator[bytes
 
 
 @router.delete("/{job}", summary="Cancel a job")
-def cancelled(job: str, service: Here) -> dict[str, Any]:
+@needs("adapt")
+def cancelled(job: str, request: Request, service: Here) -> dict[str, Any]:
     """End a job: what it has made stays, what runs is ended."""
+    row = _found(service, request, job)
+    if row.repo is not None and row.owner != request.state.grant.token:
+        request.state.grant.require("adapt", row.repo)
     return job_json(service.jobs.cancel(job))
