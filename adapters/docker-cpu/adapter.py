@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cpu_image_engines as engines
-import cpu_image_model as model
-import cpu_image_packages as packages
-from cogbuild_adapter import AdapterError, NotApplicable, param, run
+from cogbuild_adapter import AdapterError, NotApplicable, cog_yaml, packages, param, run
 from cogbuild_adapter.images import below_site, derive, fetch, layer, parse, repository_name, scratch
-from cpu_image_schema import schema
+from cogbuild_adapter.schema import schema
 
 if TYPE_CHECKING:
+    from cogbuild_adapter.cog_yaml import Model
     from cogbuild_adapter.images import Image, Reference
-    from cpu_image_model import Model
 
 HOME = "/opt/cogbuild"
 #: What serves the model where the base image has Python under its versioned name only, as Debian's has.
@@ -27,12 +25,12 @@ PORT = 5000
 
 
 def main() -> str:
-    engine, wanted, target = param("engine", "none"), model.read(), _target()
+    engine, wanted, target = param("engine", "none"), cog_yaml.read(), _target()
     engines.check(engine)  # before anything is fetched
     _check_commands(wanted, engine)
     if engine == "cog":
         return engines.cog_build(target)
-    name = parse(param("base", "python:{python}-slim").replace("{python}", model.python_version()))
+    name = parse(param("base", "python:{python}-slim").replace("{python}", cog_yaml.python_version()))
     base = fetch(name)
     _check_python(base, str(name))
     place = scratch()
@@ -85,7 +83,7 @@ def _check_commands(wanted: Model, engine: str) -> None:
 
 def _check_python(base: Image, name: str) -> None:
     """Refuse a base that says itself that it has another Python."""
-    found, wanted = base.env.get("PYTHON_VERSION", ""), model.python_version()
+    found, wanted = base.env.get("PYTHON_VERSION", ""), cog_yaml.python_version()
     if found and found.split(".")[:2] != wanted.split("."):
         raise AdapterError(
             f"the base image {name} has Python {found}, but the model's packages are for {wanted}"

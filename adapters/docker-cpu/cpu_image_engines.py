@@ -18,8 +18,8 @@ from cogbuild_adapter.images.running import client
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cogbuild_adapter.cog_yaml import Model
     from cogbuild_adapter.images import Reference
-    from cpu_image_model import Model
 
 _PACKAGES = {
     "docker": "docker.io",

@@ -244,11 +244,11 @@ class Predictor(BasePredictor):
 """,
     )
     env_dir = environment_of("docker-cpu", [])
-    text = "import json, cpu_image_schema as schema; print('\\n' + json.dumps(schema.schema('predict.py:Predictor')['components']['schemas']))"
+    text = "import json; from cogbuild_adapter import schema; print('\\n' + json.dumps(schema.schema('predict.py:Predictor')['components']['schemas']))"
     done = subprocess.run(
         [f"{env_dir}/bin/python", "-B", "-c", text],
         cwd=model,
-        env={"PYTHONPATH": f"{KIT}:{ADAPTERS / 'docker-cpu'}", "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": str(KIT), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=True,

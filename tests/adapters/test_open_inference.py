@@ -72,7 +72,7 @@ def face(output: dict[str, Any]) -> Any:
     return tensors.Interface({"components": {"schemas": {"Input": {}, "Output": output}}})
 
 
-def row(name: str, datatype: str, data: Any, shape: list[int] | None = None, **more: Any) -> dict[str, Any]:
+def row(name: str, datatype: str, data: Any, shape: Any = None, **more: Any) -> dict[str, Any]:
     """Return an input in its JSON form."""
     return {"name": name, "datatype": datatype, "shape": shape or [1], "data": data, **more}
 

@@ -133,14 +133,20 @@ def artifact_path() -> Path:
     return _local("COG_ARTIFACT_URI", os.environ.get("COG_ARTIFACT_URI", ""))
 
 
-def artifact_paths() -> dict[str, Path]:
-    """Return all artifacts that a ``test:`` script is asked to judge, by name; the name of a single one is empty."""
+def artifact_uris() -> dict[str, str]:
+    """Return all artifacts that a ``test:`` script is asked to judge, as they are named; a single one has no name."""
     name = os.environ.get("COG_ARTIFACTS_FILE")
     listed = Path(name).read_text(encoding="utf-8") if name and Path(name).exists() else ""
     rows = [json.loads(line) for line in listed.splitlines() if line.strip()]
-    if not rows:
-        return {"": artifact_path()}
-    return {row.get("name", ""): _local(f"the artifact {row.get('name', '')}", row["uri"]) for row in rows}
+    return {row.get("name", ""): row["uri"] for row in rows} or {"": os.environ.get("COG_ARTIFACT_URI", "")}
+
+
+def artifact_paths() -> dict[str, Path]:
+    """Return where all artifacts are that a ``test:`` script is asked to judge, by name."""
+    return {
+        name: _local(f"the artifact {name}" if name else "COG_ARTIFACT_URI", uri)
+        for name, uri in artifact_uris().items()
+    }
 
 
 def needed_paths(adapter: str) -> dict[str, Path]:

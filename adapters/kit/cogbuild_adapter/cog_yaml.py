@@ -1,4 +1,4 @@
-"""What the model's ``cog.yaml`` says about its image, in today's form and the form of 2021."""
+"""What the model's ``cog.yaml`` says about its image, in today's form and the form of 2021. Needs PyYAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 
 @dataclass(frozen=True)
 class Model:
-    """What goes into the image besides files."""
+    """What goes into the model's image besides files."""
 
     reference: str  # predict.py:Predictor
     requirements: tuple[str, ...]  # arguments for `uv pip install`

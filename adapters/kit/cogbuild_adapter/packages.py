@@ -1,4 +1,4 @@
-"""The model's packages as a directory that is the same on every machine."""
+"""The model's packages as a directory that is the same on every machine. Needs the package ``uv``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import sys
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from cogbuild_adapter import AdapterError
-from cpu_image_model import python_version
 from uv import find_uv_bin
+
+from cogbuild_adapter.cog_yaml import python_version
+from cogbuild_adapter.contract import AdapterError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

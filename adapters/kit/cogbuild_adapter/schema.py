@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any
 
-from cogbuild_adapter import AdapterError
+from cogbuild_adapter.contract import AdapterError
 
 _ID = {"title": "Id", "type": "string"}
 _TIME = {"type": "string", "format": "date-time"}
