@@ -9,6 +9,7 @@ from cogbuild import library
 from cogbuild.cache import Record
 from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.fingerprint.manifest import Manifest, part_digest
+from cogbuild.fingerprint.trees import content_digest
 from cogbuild.objects import Finding
 from cogbuild.planner.judging import artifact_file
 
@@ -31,6 +32,7 @@ def audit(project: Project) -> list[Finding]:
     return [
         *_models(project),
         *_outcomes(project),
+        *_copies(project),
         *_records(project),
         *_attempts(project),
         *_leftovers(project),
@@ -76,6 +78,14 @@ def _outcomes(project: Project) -> Iterator[Finding]:
                     yield Finding(at, wrong)
 
 
+def _copies(project: Project) -> Iterator[Finding]:
+    for outer in _listed(project.copies.artifacts):
+        for place in _listed(outer):
+            for item in _listed(place):
+                if content_digest(item) != outer.name + place.name:
+                    yield Finding(item, "its content changed")
+
+
 def _records(project: Project) -> Iterator[Finding]:
     for key in project.cache.keys():  # noqa: SIM118 - not a mapping
         data = project.cache.raw(key)
@@ -92,7 +102,12 @@ def _attempts(project: Project) -> Iterator[Finding]:
 
 
 def _leftovers(project: Project) -> Iterator[Finding]:
-    for store in (project.objects.root, project.objects.models, project.objects.artifacts):
+    for store in (
+        project.objects.root,
+        project.objects.models,
+        project.objects.artifacts,
+        project.copies.artifacts,
+    ):
         for place in (
             store,
             *_listed(store),

@@ -101,7 +101,7 @@ def add(
     with (
         disk_errors(project.data),
         # Not below work/: whatever there has no lock of a workspace is swept by the next run.
-        using(project.data, project.objects.tidy),
+        using(project.data, project.tidy),
         tempfile.TemporaryDirectory(dir=_ready(project.objects.root), prefix=TEMPORARY) as temporary,
     ):
         inside = Path(temporary) / "model"
@@ -130,7 +130,7 @@ def _store(
     tree = read_tree(directory).tree
     spec, wishes = declared(directory, tree, shown=shown)
     # Until the database speaks of them, only this keeps `gc` from taking the objects.
-    with using(project.data, project.objects.tidy):
+    with using(project.data, project.tidy):
         project.objects.add_tree(directory, tree)
         return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
 

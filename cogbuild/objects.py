@@ -269,6 +269,15 @@ class Objects:
             self._sync_names(final)
         return Published(digest, size, final)
 
+    def adopt(self, source: Path, digest: str, name: str) -> Path:
+        """Move a file or directory that somebody made at the top of the store to where its digest says; read-only from then on."""
+        final = self.artifact(digest, name)
+        _make_read_only(source)
+        self._take_away(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(source, final)
+        return final
+
     def _sync_names(self, final: Path) -> None:
         for directory in (final.parent, final.parent.parent, self.artifacts):
             sync_directory(directory)
@@ -416,6 +425,14 @@ def _publish_copy(source: Path, target: Path) -> None:
         sync_directory(target)
     else:
         copy_durably(source, target, mode=0o555 if info.st_mode & stat.S_IXUSR else 0o444)
+
+
+def _make_read_only(path: Path) -> None:
+    files = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]
+    for file in files or [os.fspath(path)]:
+        mode = os.lstat(file).st_mode
+        if stat.S_ISREG(mode):
+            os.chmod(file, stat.S_IMODE(mode) & 0o555)
 
 
 def _remove(path: Path) -> None:

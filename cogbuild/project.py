@@ -63,6 +63,11 @@ class Project:
         return Objects(self.data, self.root / unquote(urlsplit(store).path))
 
     @cached_property
+    def copies(self) -> Objects:
+        """Copies of what lies in object stores, for adapters that read it; losing them costs time only."""
+        return Objects(self.data, self.data / "copies")
+
+    @cached_property
     def remote(self) -> Remote | None:
         """The object store that artifacts are sent to, where ``artifact_store`` names one."""
         store = self.settings.artifact_store
@@ -128,8 +133,13 @@ class Project:
 
     @property
     def stores(self) -> tuple[Path, ...]:
-        """The places where published artifacts are, which adapters may read."""
-        return (self.objects.artifacts,)
+        """The places where published artifacts are, or copies of them, which adapters may read."""
+        return (self.objects.artifacts, self.copies.artifacts)
+
+    def tidy(self) -> None:
+        """Remove what killed processes left half done in the stores of bytes; for a time when nobody else is at work."""
+        self.objects.tidy()
+        self.copies.tidy()
 
     def log(self, attempt: str) -> Path:
         """Return where an attempt's log is."""

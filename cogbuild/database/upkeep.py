@@ -23,6 +23,7 @@ __all__ = [
     "found_again",
     "kept_trees",
     "live_entries",
+    "lose",
     "memos",
     "naming",
     "outcome_keys",
@@ -97,6 +98,12 @@ def pairs_made(con: sqlite3.Connection) -> dict[str, int]:
 def naming(con: sqlite3.Connection, artifact: Artifact) -> list[Outcome]:
     """Return the outcomes that name the artifact: its bytes where cogbuild keeps them, else its URI."""
     return list(pairs.naming(con, lost_names([artifact])[0]))
+
+
+def lose(con: sqlite3.Connection, artifact: Artifact, why: str) -> None:
+    """Say that an artifact is gone: every pair that names it has lost it, and no other pair has."""
+    for loser in naming(con, artifact):
+        pairs.mark_lost(con, loser.eid, loser.aid, why, [artifact])
 
 
 def found_again(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> None:

@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.database.pairs import Artifact, Attempt
 from cogbuild.engine.artifacts import artifacts_of
+from cogbuild.engine.copies import Copies
 from cogbuild.engine.ending import error_of
 from cogbuild.engine.events import Line, Note, Started
 from cogbuild.engine.fidelity import with_fidelity
@@ -88,6 +90,7 @@ class Runner:
         self._logs = os.path.dirname(project.log(""))
         self._shown_logs = os.path.relpath(self._logs)
         self._cancelled = False
+        self._copies = Copies(project, self._turns, cancelled=lambda: self._cancelled)
         self._unrecorded: set[str] = set()  # attempts that no row tells of yet
         self._expose: dict[tuple[Path, Path | None], tuple[Path, ...]] = {}
         # What adapters' directories looked like when they were last found as they had been loaded.
@@ -171,7 +174,7 @@ class Runner:
         try:
             with LogFile(path) as log:
                 try:
-                    prepared = self._prepared(judged, places, log)
+                    prepared = self._prepared(judged, places, log, facts)
                     if made is None:
                         variables = self._prepare.run_variables(judged, prepared)
                         ended = self._process(judged, prepared, log, judged.adapter.script, variables)
@@ -254,13 +257,14 @@ class Runner:
 
     # -- before ---------------------------------------------------------------------------------------------------
 
-    def _prepared(self, judged: Judged, places: Places, log: LogFile) -> Prepared:
+    def _prepared(self, judged: Judged, places: Places, log: LogFile, facts: dict[str, object]) -> Prepared:
         if (mask := self._prepare.mask(judged.adapter)) is not None and mask.too_short:
             short = f"too short to be kept out of this log: {', '.join(mask.too_short)}"
             self._prepare.say(judged, log, short)
         environment = self._prepare.environment(judged, log)
         tree, model, masked = self._prepare.model(judged)
-        return Prepared(places, model, tree, masked, environment)
+        needed = self._prepare.needed_variables(judged, self._copies, facts, log)
+        return Prepared(places, model, tree, masked, environment, needed)
 
     # -- the process ----------------------------------------------------------------------------------------------
 
@@ -373,8 +377,9 @@ class Runner:
         mask = self._prepare.mask(judged.adapter)
         keep = keeper(
             self.project,
-            lambda text: self._prepare.say(judged, log, text),
+            partial(self._prepare.say, judged, log),
             cancelled=lambda: self._cancelled,
+            here=prepared.here,
         )
         try:
             return artifacts_of(ended, prepared.places, keep, facts, mask)
@@ -394,15 +399,12 @@ class Runner:
     ) -> Ended:
         spec = judged.adapter.spec
         assert spec.test is not None
-        rows = [
-            {key: value for key, value in asdict(item).items() if value and key in ("name", "media_type")}
-            | {"uri": self.project.uri(item)}
-            for item in artifacts
-        ]
+        say = partial(self._prepare.say, judged, log)
+        rows = self._copies.rows(artifacts, prepared.here, facts, say)
         prepared.places.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        variables = self._prepare.run_variables(judged, prepared) | {
-            "COG_ARTIFACT_URI": self.project.uri(artifacts[0])
-        }
+        variables = self._prepare.run_variables(judged, prepared) | {"COG_ARTIFACT_URI": rows[0]["uri"]}
+        if "path" in rows[0]:
+            variables["COG_ARTIFACT_PATH"] = rows[0]["path"]
         ended = self._process(judged, prepared, log, judged.adapter.directory / spec.test, variables)
         if ended.stdout:
             log.write(ended.stdout)

@@ -17,8 +17,13 @@ __all__ = ["Keep", "keeper"]
 Keep = Callable[[Path, str], Artifact]
 
 
-def keeper(project: Project, say: Callable[[str], None], *, cancelled: Callable[[], bool]) -> Keep:
-    """Return what keeps artifacts as the project's settings say; *say* hears how far a large upload is."""
+def keeper(
+    project: Project, say: Callable[[str], None], *, cancelled: Callable[[], bool], here: dict[str, Path]
+) -> Keep:
+    """Return what keeps artifacts as the project's settings say; *say* hears how far a large upload is.
+
+    *here* learns where what was sent away can still be read, by URI.
+    """
 
     def publish(source: Path, called: str) -> Artifact:
         store = project.objects
@@ -31,6 +36,7 @@ def keeper(project: Project, say: Callable[[str], None], *, cancelled: Callable[
 
         assert project.remote is not None
         sent = send(project.remote, source, called, say=say, cancelled=cancelled)
+        here[sent.uri] = source
         return Artifact("", sent.uri, digest=sent.digest, size=sent.size)
 
     return publish if project.remote is None else upload

@@ -6,7 +6,8 @@ import fnmatch
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cogbuild import library
@@ -17,12 +18,14 @@ from cogbuild.engine.events import Line, Note
 from cogbuild.errors import is_text
 from cogbuild.errors.adapters import ValueNotPassable
 from cogbuild.fingerprint.trees import Tree, left_out, selected
-from cogbuild.spec.names import artifact_variable, param_variable
+from cogbuild.spec.names import artifact_variable, param_variable, path_variable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from cogbuild.adapters import Adapter
+    from cogbuild.engine.copies import Copies
     from cogbuild.engine.events import Listener
     from cogbuild.engine.logfile import LogFile
     from cogbuild.engine.places import Places
@@ -45,6 +48,9 @@ class Prepared:
     tree: Tree
     masked: tuple[str, ...]
     environment: Path | None
+    needed: dict[str, str]  # the variables of what the pair needs
+    #: Where the files of what this run made still lie, by URI, when they were sent to an object store.
+    here: dict[str, Path] = field(default_factory=dict)
 
 
 class Preparer:
@@ -162,6 +168,20 @@ class Preparer:
             env["COG_STATE_DIR"] = str(state)
         return env
 
+    def needed_variables(
+        self, judged: Judged, copies: Copies, facts: Mapping[str, object], log: LogFile
+    ) -> dict[str, str]:
+        """Return the variables of what the pair needs: its URIs, and where that can be read here, which may be fetched first."""
+        env: dict[str, str] = {}
+        for needed in judged.needs:
+            for item in needed.artifacts:
+                path = copies.path(item, facts, partial(self.say, judged, log))
+                for name in (needed.adapter, *((f"{needed.adapter}-{item.name}",) if item.name else ())):
+                    env.setdefault(artifact_variable(name), self.project.uri(item))
+                    if path is not None:
+                        env.setdefault(path_variable(name), str(path))
+        return env
+
     def base_variables(self, judged: Judged, prepared: Prepared) -> dict[str, str]:
         """Return all other variables: those of the contract, and what the site and the adapter let through."""
         spec = judged.adapter.spec
@@ -179,12 +199,7 @@ class Preparer:
             at = prepared.places.run / "examples.json"
             at.write_text(json.dumps(judged.examples, ensure_ascii=False))
             env["COG_EXAMPLES_FILE"] = str(at)
-        for needed in judged.needs:
-            for item in needed.artifacts:
-                variable = artifact_variable(needed.adapter)
-                env.setdefault(variable, self.project.uri(item))
-                if item.name:
-                    env[artifact_variable(f"{needed.adapter}-{item.name}")] = self.project.uri(item)
+        env |= prepared.needed
         for name, value in env.items():
             if name.startswith("COG_") and not is_text(value):
                 raise ValueNotPassable(adapter=judged.adapter.name, variable=name, value=repr(value))

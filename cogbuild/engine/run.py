@@ -84,7 +84,7 @@ class Engine:
         """Keep ``gc`` from collecting from the first pair until this is closed."""
         with self._listening:
             if not self._used:
-                self._using.enter_context(using(self.project.data, self.project.objects.tidy))
+                self._using.enter_context(using(self.project.data, self.project.tidy))
                 self._used = True
 
     def _tell(self, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cogbuild.errors import CogbuildError
 
 __all__ = [
+    "ArtifactNotInStore",
     "StoreAway",
     "StoreBucketMissing",
     "StoreDenied",
@@ -38,6 +39,11 @@ class StoreDenied(StoreError):
 class StoreNameUnusable(StoreError):
     headline = "the artifact store {store} can't have a file of this name"
     hint = "give the file another name"
+
+
+class ArtifactNotInStore(StoreError):
+    headline = "{uri} is not in the artifact store as it was put there"
+    hint = "run it again: it is made anew first"
 
 
 class UploadDamaged(StoreError):

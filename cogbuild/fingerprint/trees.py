@@ -124,6 +124,11 @@ class Memo:
         return cls(stats, tree, tuple(zip(names[:places], rows[:places], strict=True)))
 
 
+def content_digest(path: str | os.PathLike[str]) -> str:
+    """Return the digest of a file's content, or of all that a directory holds."""
+    return read_tree(path, rules="all").tree.digest if os.path.isdir(path) else file_digest(path)[0]
+
+
 def read_tree(
     root: str | os.PathLike[str], memo: Memo | None = None, *, rules: str = "model", now_ns: int | None = None
 ) -> Memo:

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "OLD", "Collection", "Item", "collect"]
 
 #: The kinds of things that are collected, in the order in which they go.
-KINDS = ("leftovers", "sealed trees", "artifacts", "objects", "environments", "logs", "records", "rows")
+KINDS = (
+    "leftovers",
+    "sealed trees",
+    "artifacts",
+    "copies",
+    "objects",
+    "environments",
+    "logs",
+    "records",
+    "rows",
+)
 #: Seconds after which records that no outcome carries count as old.
 OLD = 30 * 86400.0
 
@@ -131,6 +141,7 @@ def _everything(project: Project, rules: _Rules, *, dry: bool) -> Iterator[Item]
     yield from _sealed(project, found.sealed)
     if rules.store:
         yield from _artifacts(project, found.artifacts)
+    yield from _copies(project, found.stored, rules.before)
     yield from _objects(project, found.objects)
     if rules.environments:
         yield from _environments(project, found.environments)
@@ -175,6 +186,7 @@ def _places(project: Project, rules: _Rules) -> Iterator[Path]:
     if rules.store:
         yield store.artifacts
         yield from _listed(store.artifacts)
+    yield project.copies.artifacts
 
 
 def _workspaces(project: Project) -> Iterator[Item]:
@@ -215,6 +227,16 @@ def _artifacts(project: Project, keep: set[str]) -> Iterator[Item]:
             digest = outer.name + path.name
             if not path.name.startswith(".") and digest not in keep:
                 yield Item("artifacts", digest, _size(path), partial(store.withdraw, digest))
+
+
+def _copies(project: Project, keep: set[str], before: float) -> Iterator[Item]:
+    """Yield copies of what lies in object stores: of what nothing names, and those not used since *before*."""
+    store = project.copies
+    for outer in _listed(store.artifacts):
+        for path in _listed(outer):
+            digest = outer.name + path.name
+            if not path.name.startswith(".") and (digest not in keep or path.stat().st_mtime < before):
+                yield Item("copies", digest, _size(path), partial(store.withdraw, digest))
 
 
 def _objects(project: Project, keep: set[str]) -> Iterator[Item]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from cogbuild.digest import file_digest
 from cogbuild.errors.housekeeping import (
     ArtifactGone,
     FetchRefused,
@@ -20,10 +19,11 @@ from cogbuild.errors.housekeeping import (
     TargetRefused,
     TargetTaken,
 )
-from cogbuild.fingerprint.trees import read_tree
-from cogbuild.housekeeping.lost import STORES, lose, set_aside
+from cogbuild.fingerprint.trees import content_digest
+from cogbuild.housekeeping.lost import lose, set_aside
 from cogbuild.objects import copy_durably
 from cogbuild.planner.judging import artifact_file
+from cogbuild.remote import STORES, located
 from cogbuild.using import using
 
 if TYPE_CHECKING:
@@ -91,15 +91,11 @@ def _published(project: Project, artifact: Artifact, half: Path, facts: dict[str
     wrong = project.objects.artifact_state(digest, source.name, artifact.size or 0)
     if wrong is None:
         _copy(source, half)
-        wrong = None if _digest(half) == digest else "its content changed"
+        wrong = None if content_digest(half) == digest else "its content changed"
     if wrong is not None:
         aside = set_aside(project, artifact)
         lose(project, artifact, wrong)
         raise ArtifactGone(**facts, reason=wrong, now_at=aside)
-
-
-def _digest(path: Path) -> str:
-    return read_tree(path, rules="all").tree.digest if path.is_dir() else file_digest(path)[0]
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -138,18 +134,17 @@ def _download(uri: str, half: Path, facts: dict[str, str]) -> None:
 
 def _from_store(project: Project, artifact: Artifact, half: Path, facts: dict[str, str]) -> None:
     from cogbuild.errors.remote import StoreError
-    from cogbuild.remote import Remote, fetch
+    from cogbuild.remote import fetch
 
-    scheme, _, rest = artifact.uri.partition("://")
-    bucket, _, key = rest.partition("/")
     try:
-        there = bool(bucket and key) and fetch(Remote(f"{scheme}://{bucket}"), key.strip("/"), half)
+        place = located(artifact.uri)
+        there = place is not None and fetch(*place, half)
     except StoreError as trouble:
         why = trouble.facts.get("reason")
         raise FetchRefused(**facts, uri=artifact.uri, reason=f"{trouble.title}: {why}") from trouble
     if not there:
         raise ArtifactGone(**facts, reason="it is not there", uri=artifact.uri)
-    if artifact.size is not None and _digest(half) != artifact.digest:  # cogbuild put it there
+    if artifact.size is not None and content_digest(half) != artifact.digest:  # cogbuild put it there
         lose(project, artifact, "its content changed")
         raise ArtifactGone(**facts, reason="its content changed", uri=artifact.uri)
 

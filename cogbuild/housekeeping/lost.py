@@ -16,6 +16,7 @@ from cogbuild.database import pairs, upkeep
 from cogbuild.housekeeping.registries import NoAnswer, Registries, names_registry
 from cogbuild.objects import disk_errors
 from cogbuild.planner.judging import artifact_file
+from cogbuild.remote import STORES, located
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,10 +27,7 @@ if TYPE_CHECKING:
     from cogbuild.housekeeping.made import Made
     from cogbuild.project import Project
 
-__all__ = ["STORES", "Looked", "State", "lose", "set_aside", "verify"]
-
-#: Kinds of object stores, as URIs name them.
-STORES = ("s3", "gs", "az")
+__all__ = ["Looked", "State", "lose", "set_aside", "verify"]
 
 _PATIENCE = 20.0  # seconds for one answer
 _ASKED_AT_ONCE = 8
@@ -136,14 +134,13 @@ class _Eyes:
 
 def _in_store(artifact: Artifact) -> tuple[State, str]:
     from cogbuild.errors.remote import StoreError
-    from cogbuild.remote import Remote
 
-    scheme, _, rest = artifact.uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if not bucket or not key.strip("/"):
+    place = located(artifact.uri)
+    if place is None:
         return State.NOT_CHECKED, "it names no object"
+    store, key = place
     try:
-        wrong = Remote(f"{scheme}://{bucket}").wrong(key.strip("/"), artifact.size)
+        wrong = store.wrong(key, artifact.size)
     except StoreError as trouble:
         return State.NOT_KNOWN, f"{trouble.title}: {trouble.facts.get('reason')}"
     return (State.THERE, "") if wrong is None else (State.LOST, wrong)
@@ -221,7 +218,7 @@ def _record(project: Project, batch: Sequence[Made], looked: Sequence[Looked]) -
             of = [item for item in looked if item.made is made]
             for item in of:
                 if item.state is State.LOST:
-                    _lose(con, item.artifact, item.detail)
+                    upkeep.lose(con, item.artifact, item.detail)
             if all(item.state is State.THERE for item in of):
                 pairs.mark_seen(con, made.outcome.eid, made.outcome.aid, now)
                 upkeep.found_again(con, made.outcome.artifacts)
@@ -231,10 +228,4 @@ def _record(project: Project, batch: Sequence[Made], looked: Sequence[Looked]) -
 
 def lose(project: Project, artifact: Artifact, why: str) -> None:
     """Say that an artifact is gone."""
-    project.database.write(lambda con: _lose(con, artifact, why))
-
-
-def _lose(con: sqlite3.Connection, artifact: Artifact, why: str) -> None:
-    """Every pair that names the artifact has lost it, and no other pair has."""
-    for outcome in upkeep.naming(con, artifact):
-        pairs.mark_lost(con, outcome.eid, outcome.aid, why, [artifact])
+    project.database.write(lambda con: upkeep.lose(con, artifact, why))

@@ -31,6 +31,7 @@ class Roots:
     """Names of what stays."""
 
     artifacts: set[str] = field(default_factory=set)  # digests of published ones
+    stored: set[str] = field(default_factory=set)  # digests of what cogbuild sent to object stores
     uris: set[str] = field(default_factory=set)  # of the others
     objects: set[str] = field(default_factory=set)  # "<digest>", "<digest>.x"
     sealed: set[str] = field(default_factory=set)  # model IDs
@@ -86,6 +87,8 @@ def _artifacts(found: Roots, artifacts: tuple[pairs.Artifact, ...]) -> None:
             found.artifacts.add(item.digest)
         else:
             found.uris.add(item.uri)
+            if item.size is not None and item.digest:
+                found.stored.add(item.digest)
 
 
 def _manifest(found: Roots, blob: bytes) -> set[str]:

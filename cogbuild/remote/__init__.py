@@ -7,6 +7,6 @@ obstore is imported when such a store is used and not before. It takes credentia
 
 from cogbuild.remote.fetching import fetch
 from cogbuild.remote.sending import Uploaded, upload
-from cogbuild.remote.store import Remote, forget_stores
+from cogbuild.remote.store import STORES, Remote, forget_stores, located
 
-__all__ = ["Remote", "Uploaded", "fetch", "forget_stores", "upload"]
+__all__ = ["STORES", "Remote", "Uploaded", "fetch", "forget_stores", "located", "upload"]

@@ -6,8 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.errors.remote import StoreAway
+from cogbuild.remote.telling import Telling, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from cogbuild.remote.store import Remote
@@ -15,22 +17,46 @@ if TYPE_CHECKING:
 __all__ = ["fetch"]
 
 
-def fetch(remote: Remote, key: str, target: Path) -> bool:
-    """Write what *key* names to *target*; False where it is not there. Raises the errors of ``errors.remote``."""
+def fetch(
+    remote: Remote,
+    key: str,
+    target: Path,
+    *,
+    say: Callable[[str], None] = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Write what *key* names to *target*; False where it is not there. Raises the errors of ``errors.remote``.
+
+    *say* hears how far a large one is.
+    """
+
+    def file(key: str, at: Path, size: int, mode: int) -> None:
+        telling = Telling(f"fetching {key.rpartition('/')[2]}", size, say, cancelled)
+        _fetch_file(remote, key, at, mode, telling)
+
     with remote.errors():
-        if remote.size(key, sure=True) is not None:
-            _fetch_file(remote, key, target, 0o644)
+        size = remote.size(key, sure=True)
+        if size is not None:
+            file(key, target, size, 0o644)
             return True
         listed = remote.listed(key) if remote.below(key) else None
         if listed is None:
             return False
         target.mkdir()
         for row in listed:
-            _fetch_row(remote, key, row, target)
+            at = _place(remote, key, row, target)
+            if row["kind"] == "directory":
+                at.mkdir(exist_ok=True)
+            elif row["kind"] == "link":
+                os.symlink(row["target"], at)
+            else:
+                mode = 0o755 if row["kind"] == "executable" else 0o644
+                file(f"{key}/{row['path']}", at, row.get("size") or 0, mode)
         return True
 
 
-def _fetch_row(remote: Remote, key: str, row: dict[str, Any], target: Path) -> None:
+def _place(remote: Remote, key: str, row: dict[str, Any], target: Path) -> Path:
+    """Return where an entry of a directory's list goes."""
     names = row["path"].split("/")
     at = target.joinpath(*names)
     # The list comes from outside: nothing of it may lie elsewhere, nor be reached through one of its links.
@@ -38,19 +64,15 @@ def _fetch_row(remote: Remote, key: str, row: dict[str, Any], target: Path) -> N
     if {"", ".", ".."} & set(names) or os.path.realpath(at.parent) != straight:
         raise StoreAway(store=remote.url, reason=f"the list of {key} names {row['path']!r}")
     at.parent.mkdir(parents=True, exist_ok=True)
-    if row["kind"] == "directory":
-        at.mkdir(exist_ok=True)
-    elif row["kind"] == "link":
-        os.symlink(row["target"], at)
-    else:
-        _fetch_file(remote, f"{key}/{row['path']}", at, 0o755 if row["kind"] == "executable" else 0o644)
+    return at
 
 
-def _fetch_file(remote: Remote, key: str, target: Path, mode: int) -> None:
+def _fetch_file(remote: Remote, key: str, target: Path, mode: int, telling: Telling) -> None:
     import obstore
 
     answer = obstore.get(remote.opened, key)
     with target.open("xb") as file:
         for chunk in answer.stream(min_chunk_size=1 << 20):
             file.write(chunk)
+            telling.reached(file.tell())
     target.chmod(mode)

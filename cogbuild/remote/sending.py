@@ -11,6 +11,7 @@ from cogbuild.errors import is_text
 from cogbuild.errors.remote import StoreNameUnusable, UploadDamaged
 from cogbuild.fingerprint.trees import read_tree
 from cogbuild.remote.store import FILES, KINDS
+from cogbuild.remote.telling import Telling, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ __all__ = ["Uploaded", "upload"]
 _PIECE = 8 << 20  # bytes sent at once
 _MOST_PIECES = 9000  # S3 takes 10,000
 _AT_ONCE = 4
-_TALKS = 64 << 20  # from that size on, how far it is is told
 
 
 class Uploaded(NamedTuple):
@@ -35,16 +35,12 @@ class Uploaded(NamedTuple):
     size: int  # bytes
 
 
-def _silent(_text: str) -> None:
-    pass
-
-
 def upload(
     remote: Remote,
     source: Path,
     called: str,
     *,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Uploaded:
     """Send a file or directory; durable when this returns. What is there already is not sent again.
@@ -147,10 +143,8 @@ class _Reader(io.RawIOBase):
     ) -> None:
         super().__init__()
         self._file = open(source, "rb", buffering=0)  # noqa: SIM115 - closed with this
-        self._name, self._size = source.name, size
-        self._say, self._cancelled = say, cancelled
+        self._telling = Telling(f"sending {source.name}", size, say, cancelled)
         self._hasher = Hasher()
-        self._told = 0
 
     @property
     def digest(self) -> str:
@@ -158,14 +152,9 @@ class _Reader(io.RawIOBase):
         return self._hasher.hexdigest()
 
     def read(self, size: int = -1, /) -> bytes:
-        if self._cancelled():
-            raise InterruptedError("the upload was broken off")
+        self._telling.reached(self._file.tell())
         data = self._file.read(size)
         self._hasher.update(data)
-        at = self._file.tell()
-        if self._size >= _TALKS and (at - self._told) * 10 >= self._size:
-            self._told = at
-            self._say(f"sending {self._name}: {at >> 20} of {self._size >> 20} MiB")
         return data
 
     def seek(self, offset: int, whence: int = 0, /) -> int:

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     Store = S3Store | GCSStore | AzureStore
 
-__all__ = ["FILES", "KINDS", "Remote", "forget_stores"]
+__all__ = ["FILES", "KINDS", "STORES", "Remote", "forget_stores", "located"]
+
+#: Kinds of object stores, as URIs name them.
+STORES = ("s3", "gs", "az")
 
 #: What the list of a directory's files is called, after the directory's name.
 FILES = ".files.json"
@@ -160,7 +163,7 @@ class Remote:
             if trouble.errno is not None:
                 raise
             # What was read for obstore could not be, and it tells of that in words alone.
-            raise StoreAway(store=self.url, reason=str(trouble).partition("Error: ")[2]) from trouble
+            raise StoreAway(store=self.url, reason=str(trouble).rpartition("Error: ")[2]) from trouble
         except ValueError as trouble:  # of a name that somebody else made
             raise StoreNameUnusable(store=self.url, reason=str(trouble).splitlines()[0]) from trouble
         except obstore.exceptions.BaseError as trouble:
@@ -171,6 +174,14 @@ class Remote:
             elif any(word in said for word in _NO_BUCKET):
                 kind = StoreBucketMissing
             raise kind(store=self.url, reason=_reason(trouble)) from trouble
+
+
+def located(uri: str) -> tuple[Remote, str] | None:
+    """Return the bucket and the key that *uri* names; None where it names no object of a store."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    key = key.strip("/")
+    return (Remote(f"{scheme}://{bucket}"), key) if scheme in STORES and bucket and key else None
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ __all__ = [
     "is_param_name",
     "is_variable",
     "param_variable",
+    "path_variable",
     "valid_repo",
 ]
 
@@ -53,6 +54,11 @@ def param_variable(name: str) -> str:
 def artifact_variable(adapter: str) -> str:
     """Return the variable in which an adapter gets the artifact of the adapter it needs."""
     return "COG_ARTIFACT_" + _upper(adapter)
+
+
+def path_variable(adapter: str) -> str:
+    """Return the variable in which an adapter gets where that artifact can be read on this machine."""
+    return "COG_PATH_" + _upper(adapter)
 
 
 def _upper(name: str) -> str:

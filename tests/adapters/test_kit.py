@@ -133,7 +133,7 @@ def test_the_artifact_of_a_test_is_found_by_its_uri(tmp_path: Path) -> None:
     done = _run("return artifact_path()", tmp_path, COG_ARTIFACT_URI="file:///a%20b/model.onnx")
     assert done.stdout == "/a b/model.onnx\n"
     done = _run("return artifact_path()", tmp_path, COG_ARTIFACT_URI="s3://bucket/x")
-    assert done.stderr == "COG_ARTIFACT_URI is 's3://bucket/x', but only file: URIs can be read here\n"
+    assert done.stderr == "COG_ARTIFACT_URI is 's3://bucket/x', but that can't be read on this machine\n"
 
 
 def test_several_artifacts_are_returned_by_name(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_what_another_adapter_made_is_found_by_name(tmp_path: Path) -> None:
     done = _run(shown, tmp_path)
     assert (done.returncode, done.stderr) == (
         1,
-        "COG_ARTIFACT_ONNX is '', but only file: URIs can be read here\n",
+        "COG_ARTIFACT_ONNX is '', but that can't be read on this machine\n",
     )
 
 

@@ -261,6 +261,7 @@ def test_a_collection_as_json(box: Sandbox, cogbuild: Door) -> None:
             "leftovers": {"count": 1, "bytes": 3},
             "sealed trees": nothing,
             "artifacts": nothing,
+            "copies": nothing,
             "objects": nothing,
             "environments": nothing,
             "logs": nothing,

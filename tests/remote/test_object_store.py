@@ -75,11 +75,11 @@ def test_the_same_bytes_are_sent_once(far: Sandbox, cloud: Cloud) -> None:
 
 
 def test_the_test_and_what_needs_it_get_its_uri(far: Sandbox) -> None:
-    """As it is recorded."""
+    """As it is recorded; what is read as a path is another question (``test_reading.py``)."""
     far.adapter("one", SIMPLE, test='#!/bin/sh\necho "test $COG_ARTIFACT_URI" >&2\n')
     far.adapter("two", '#!/bin/sh\necho "need $COG_ARTIFACT_ONE" >&2\necho x:y\n', needs=["one"])
     far.add("a")
-    assert far.adapt().log == [f"a one test s3://bucket/{AT}", f"a two need s3://bucket/{AT}"]
+    assert far.adapt().log[:2] == [f"a one test s3://bucket/{AT}", f"a two need s3://bucket/{AT}"]
 
 
 def test_a_restored_pair_asks_nobody(far: Sandbox, cloud: Cloud) -> None:
@@ -412,7 +412,7 @@ def test_an_upload_is_broken_off(tmp_path: Path, cloud: Cloud) -> None:
     answers = iter([False, True])
     with pytest.raises(StoreAway) as caught:
         upload(Remote("s3://bucket"), tmp_path / "big", "big", cancelled=lambda: next(answers, True))
-    assert caught.value.facts["reason"] == "the upload was broken off"
+    assert caught.value.facts["reason"] == "it was broken off"
     assert cloud.objects() == {}
 
 

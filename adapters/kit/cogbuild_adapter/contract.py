@@ -130,23 +130,30 @@ def output_path(name: str) -> Path:
 
 def artifact_path() -> Path:
     """Return the path of the artifact that a ``test:`` script is asked to judge."""
-    return _local("COG_ARTIFACT_URI", os.environ.get("COG_ARTIFACT_URI", ""))
+    return _local(
+        "COG_ARTIFACT_URI", os.environ.get("COG_ARTIFACT_URI", ""), os.environ.get("COG_ARTIFACT_PATH")
+    )
 
 
 def artifact_uris() -> dict[str, str]:
     """Return all artifacts that a ``test:`` script is asked to judge, as they are named; a single one has no name."""
-    name = os.environ.get("COG_ARTIFACTS_FILE")
-    listed = Path(name).read_text(encoding="utf-8") if name and Path(name).exists() else ""
-    rows = [json.loads(line) for line in listed.splitlines() if line.strip()]
+    rows = _judged()
     return {row.get("name", ""): row["uri"] for row in rows} or {"": os.environ.get("COG_ARTIFACT_URI", "")}
 
 
 def artifact_paths() -> dict[str, Path]:
     """Return where all artifacts are that a ``test:`` script is asked to judge, by name."""
     return {
-        name: _local(f"the artifact {name}" if name else "COG_ARTIFACT_URI", uri)
-        for name, uri in artifact_uris().items()
-    }
+        name: _local(f"the artifact {name}" if name else "COG_ARTIFACT_URI", row["uri"], row.get("path"))
+        for row in _judged()
+        for name in (row.get("name", ""),)
+    } or {"": artifact_path()}
+
+
+def _judged() -> list[dict[str, str]]:
+    name = os.environ.get("COG_ARTIFACTS_FILE")
+    listed = Path(name).read_text(encoding="utf-8") if name and Path(name).exists() else ""
+    return [json.loads(line) for line in listed.splitlines() if line.strip()]
 
 
 def needed_paths(adapter: str) -> dict[str, Path]:
@@ -154,19 +161,26 @@ def needed_paths(adapter: str) -> dict[str, Path]:
 
     The name of a single one is empty.
     """
-    prefix = "COG_ARTIFACT_" + _variable(adapter)
-    files = [
-        _local(variable, uri)
-        for variable, uri in sorted(os.environ.items())
-        if variable.startswith(prefix + "_")
+    name = _variable(adapter)
+
+    def file(of: str) -> Path:
+        variable = f"COG_ARTIFACT_{of}"
+        return _local(variable, os.environ.get(variable, ""), os.environ.get(f"COG_PATH_{of}"))
+
+    several = [
+        it.removeprefix("COG_ARTIFACT_")
+        for it in sorted(os.environ)
+        if it.startswith(f"COG_ARTIFACT_{name}_")
     ]
-    return {file.stem: file for file in files} or {"": _local(prefix, os.environ.get(prefix, ""))}
+    return {it.stem: it for it in map(file, several)} or {"": file(name)}
 
 
-def _local(what: str, uri: str) -> Path:
+def _local(what: str, uri: str, path: str | None) -> Path:
+    if path:
+        return Path(path)
     parts = urlsplit(uri)
     if parts.scheme != "file":
-        raise AdapterError(f"{what} is {uri!r}, but only file: URIs can be read here")
+        raise AdapterError(f"{what} is {uri!r}, but that can't be read on this machine")
     return Path(url2pathname(parts.path))
 
 
