@@ -223,7 +223,9 @@ def test_a_chain_of_shipped_adapters_goes_through_the_bucket(box: Sandbox, cloud
     }
     box.add("a", files)
     run = box.adapt()
-    assert [run.status(f"a {name}") for name in ("onnx", "openvino")] == [Status.BUILT] * 2, "\n".join(run.log)
+    assert [run.status(f"a {name}") for name in ("onnx", "openvino")] == [Status.BUILT] * 2, "\n".join(
+        run.log
+    )
     (graph,) = run.results["a onnx"].uris
     (folder,) = run.results["a openvino"].uris
     there = {f"s3://bucket/{key}" for key in cloud.objects()}
