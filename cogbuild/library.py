@@ -38,6 +38,7 @@ __all__ = [
     "Added",
     "Problem",
     "add",
+    "declared_by_settings",
     "find",
     "link",
     "refresh_links",
@@ -380,6 +381,13 @@ def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Find
             aside.mkdir(exist_ok=True)
             shutil.move(finding.path, aside / (finding.path.parent.name + finding.path.name))
     return stored or sealed
+
+
+def declared_by_settings(project: Project) -> dict[int, str]:
+    """Return the live directories that the settings name, by the version that each is at."""
+    return {
+        item.eid: item.path for item in models.links(project.con) if item.declared and item.eid is not None
+    }
 
 
 def remove(project: Project, entry: EntryRow) -> None:

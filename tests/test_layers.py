@@ -31,6 +31,7 @@ FLOORS = {
     "adapters": 4,
     "interpreter": 4,
     "library": 4,
+    "wanted": 4,
     "planner": 5,
     "engine": 6,
     "audit": 6,

@@ -17,6 +17,7 @@ COMMANDS = {
     "init": ("project", "Make a project in this directory."),
     "models": ("models", "Add, list, show, change and verify models."),
     "adapt": ("adapt", "Build what is not fresh."),
+    "build": ("build", "Build a model on a server and watch it."),
     "status": ("status", "Show the matrix: models down, adapters across."),
     "explain": ("status", "Say why a pair is what it is."),
     "logs": ("logs", "Show what an adapter said."),

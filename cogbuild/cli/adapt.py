@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, known_repos, print_json
+from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, known_repos, print_json, with_server
 
 if TYPE_CHECKING:
     from cogbuild.engine import Event, Result
@@ -37,6 +37,8 @@ __all__ = ["adapt"]
 @click.option("-f", "--force", is_flag=True, help="Run what is chosen although it is fresh.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be done and why; run nothing.")
 @click.option("--fail-fast", is_flag=True, help="Begin no pair after the first failure.")
+@with_server
+@click.option("--job", metavar="JOB", help="With --server: begin nothing, follow this job.")
 @as_json
 @click.pass_obj
 def adapt(
@@ -50,12 +52,28 @@ def adapt(
     force: bool,
     dry_run: bool,
     fail_fast: bool,
+    server: str | None,
+    token: str | None,
+    job: str | None,
     in_json: bool,
 ) -> None:
     """Build every chosen pair that is not fresh: all of them, where nothing is chosen.
 
     Each option may be given more than once. One failure never hides another pair's success.
     """
+    if server is not None:
+        from cogbuild.cli.remote import ask, refuse
+
+        refuse(adapter_dir=directories, jobs=jobs)
+        chosen = {"models": models, "repos": repos, "adapters": names, "force": force}
+        if dry_run:
+            named = {"model": models, "repo": repos, "adapter": names, "force": int(force) or None}
+            ask(server, token, ("plan",), named, in_json=in_json)
+        else:
+            _adapt_there(server, token, {**chosen, "fail_fast": fail_fast}, job, in_json=in_json)
+        return
+    if job is not None:
+        raise click.UsageError("--job is a job of a server: say --server too")
     if not (models or repos or names or directories or force or dry_run or in_json):
         fresh = output.fresh_pairs()
         if fresh is not None:
@@ -72,6 +90,27 @@ def adapt(
         _foretell(plan, in_json=in_json)
         return
     _run(output.project, plan, jobs=jobs, fail_fast=fail_fast, in_json=in_json)
+
+
+def _adapt_there(
+    server: str, token: str | None, chosen: dict[str, Any], job: str | None, *, in_json: bool
+) -> None:
+    from cogbuild.cli.remote import follow_job, meet
+    from cogbuild.client.jobs import Heard, begin
+    from cogbuild.client.shown import Screen, ending_error, ending_lines, run_json
+
+    heard = Heard(Screen(sys.stdout, sys.stderr, in_json=in_json))
+    with meet(server, token) as met:
+        end = follow_job(met, job or begin(met, "/v2/adapt", chosen), heard, command="adapt")
+    if in_json:
+        print_json(run_json(heard))
+    else:
+        for line in ending_lines(end):
+            click.echo(line)
+        if error := ending_error(heard):
+            click.echo(error, err=True)
+    if code := int(end.get("exit_code") or 0):
+        raise Failure(code)
 
 
 def _run(project: Project, plan: Plan, *, jobs: int | None, fail_fast: bool, in_json: bool) -> None:

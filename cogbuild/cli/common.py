@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "known_repos", "one_entry", "tell"]
+__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "known_repos", "one_entry", "tell", "with_server"]
 
 
 class Failure(Exception):
@@ -76,6 +76,15 @@ def adapter_dirs(command: F) -> F:
         multiple=True,
         help="A directory with a cog-adapter.yaml that joins the active adapters.",
     )(command)
+
+
+def with_server(command: F) -> F:
+    """Add ``--server`` and ``--token`` to a command as the parameters ``server`` and ``token``."""
+    token = click.option(
+        "--token", metavar="TOKEN", help="What the server lets you in with; better said in COGBUILD_TOKEN."
+    )
+    server = click.option("--server", metavar="URL", help="Ask this server instead of the project here.")
+    return server(token(command))
 
 
 def print_json(value: Any) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, as_json, known_repos, one_entry, print_json, tell
+from cogbuild.cli.common import (
+    Failure,
+    Output,
+    as_json,
+    known_repos,
+    one_entry,
+    print_json,
+    tell,
+    with_server,
+)
 
 if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow
@@ -121,10 +129,18 @@ def _linked(project: Project, path: str, repo: str | None, cpu_image: str | None
 
 @models.command()
 @click.option("--repo", "repos", metavar="USER/NAME", multiple=True, help="Only models of this repo.")
+@with_server
 @as_json
 @click.pass_obj
-def ls(output: Output, *, repos: tuple[str, ...], in_json: bool) -> None:
+def ls(
+    output: Output, *, repos: tuple[str, ...], server: str | None, token: str | None, in_json: bool
+) -> None:
     """List the models, the newest first."""
+    if server is not None:
+        from cogbuild.cli.remote import ask
+
+        ask(server, token, ("models",), {"repo": repos}, in_json=in_json)
+        return
     from cogbuild.database import models as rows
     from cogbuild.library import refresh_links
     from cogbuild.report.models import entry_json, listing
@@ -150,10 +166,18 @@ def ls(output: Output, *, repos: tuple[str, ...], in_json: bool) -> None:
 @models.command()
 @click.argument("model", metavar="ID")
 @_one_repo
+@with_server
 @as_json
 @click.pass_obj
-def show(output: Output, *, model: str, repo: str | None, in_json: bool) -> None:
+def show(
+    output: Output, *, model: str, repo: str | None, server: str | None, token: str | None, in_json: bool
+) -> None:
     """Show a model, what it declares and what was made of it."""
+    if server is not None:
+        from cogbuild.cli.remote import ask
+
+        ask(server, token, ("models", model), {"repo": repo}, in_json=in_json)
+        return
     from cogbuild.report.models import model_json, model_lines
     from cogbuild.views.models import model_view
 
@@ -192,6 +216,7 @@ def _entries(output: Output, model: str, repo: str | None) -> list[EntryRow]:
     multiple=True,
     help="A parameter for one adapter; null takes it away.",
 )
+@with_server
 @as_json
 @click.pass_obj
 def set_(
@@ -203,66 +228,30 @@ def set_(
     names: tuple[str, ...],
     all_adapters: bool,
     params: tuple[str, ...],
+    server: str | None,
+    token: str | None,
     in_json: bool,
 ) -> None:
     """Change what is wanted for a model: its image, its adapters, their parameters."""
-    from cogbuild.database import models as rows
-    from cogbuild.errors.commands import NothingToSet
-    from cogbuild.report.models import entry_json
+    from cogbuild.report.models import changed_line, entry_json
+    from cogbuild.wanted import Wish, change, param
 
     if names and all_adapters:
         raise click.UsageError("--adapter and --all-adapters exclude each other")
-    if cpu_image is None and not (names or all_adapters or params):
-        raise NothingToSet
-    values = [_param(text) for text in params]
-    project = output.project
-    changed = _entries(output, model, repo)
-    for entry in changed:
-        settings = _changed(entry.settings, names, values, every=all_adapters)
-        image = entry.cpu_image if cpu_image is None else cpu_image or None
-        project.database.write(
-            lambda con, entry=entry, settings=settings, image=image: rows.change_entry(  # type: ignore[misc]
-                con, entry.eid, settings=settings, cpu_image=image
-            )
-        )
-    found = [new for old in changed if (new := rows.find(project.con, old.eid)) is not None]
+    if server is not None:
+        from cogbuild.cli.remote import ask
+
+        asked = {"cpu_image": cpu_image, "adapters": names, "all_adapters": all_adapters, "params": params}
+        at = ("models", model)
+        ask(server, token, at, {"repo": repo}, in_json=in_json, method="PATCH", body=asked)
+        return
+    wish = Wish(cpu_image, names, all_adapters, [param(text) for text in params])
+    found = change(output.project, _entries(output, model, repo), wish)
     if in_json:
         print_json({"models": [entry_json(new) for new in found]})
         return
     for new in found:
-        click.echo(f"changed  {new.repo}@{new.model[:12]}")
-
-
-def _param(text: str) -> tuple[str, str, Any]:
-    """Return (adapter, name, value) of ``ADAPTER.NAME=JSON``; an adapter's name may hold dots, a parameter's not."""
-    from cogbuild.errors.commands import BadParam
-    from cogbuild.spec.names import is_adapter_name, is_param_name
-
-    left, equals, value = text.partition("=")
-    adapter, _, name = left.rpartition(".")
-    if not equals or not is_adapter_name(adapter) or not is_param_name(name):
-        raise BadParam(given=text, reason="it has not the form ADAPTER.NAME=JSON")
-    try:
-        return adapter, name, json.loads(value)
-    except ValueError:
-        raise BadParam(given=text, reason=f"{value!r} is not JSON") from None
-
-
-def _changed(
-    settings: dict[str, Any], names: tuple[str, ...], values: list[tuple[str, str, Any]], *, every: bool
-) -> dict[str, Any]:
-    params = {adapter: dict(given) for adapter, given in settings.get("params", {}).items()}
-    for adapter, name, value in values:
-        if value is None:
-            params.get(adapter, {}).pop(name, None)
-        else:
-            params.setdefault(adapter, {})[name] = value
-    adapters = None if every else list(names) if names else settings.get("adapters")
-    return {
-        **settings,
-        "adapters": adapters,
-        "params": {name: given for name, given in params.items() if given},
-    }
+        click.echo(changed_line(new))
 
 
 # -- verify, rm -------------------------------------------------------------------------------------------------------
@@ -322,25 +311,30 @@ def _verified_json(entry: EntryRow, findings: list[Finding]) -> dict[str, Any]:
 @models.command()
 @click.argument("model", metavar="ID")
 @_one_repo
+@with_server
 @as_json
 @click.pass_obj
-def rm(output: Output, *, model: str, repo: str | None, in_json: bool) -> None:
+def rm(
+    output: Output, *, model: str, repo: str | None, server: str | None, token: str | None, in_json: bool
+) -> None:
     """Let go of a model: its outcomes are released, its attempts stay; files go with the next `cogbuild cache gc`."""
+    if server is not None:
+        from cogbuild.cli.remote import ask
+
+        ask(server, token, ("models", model), {"repo": repo}, in_json=in_json, method="DELETE")
+        return
     from cogbuild import library
-    from cogbuild.database import models as rows
-    from cogbuild.report.models import entry_json
+    from cogbuild.report.models import entry_json, removed_line, returns_note
 
     project = output.project
     found = _entries(output, model, repo)
-    declared = {link.eid: link.path for link in rows.links(project.con) if link.declared}
+    declared = library.declared_by_settings(project)
     for entry in found:
         library.remove(project, entry)
     if in_json:
         print_json({"models": [entry_json(entry) for entry in found]})
         return
     for entry in found:
-        click.echo(f"removed  {entry.repo}@{entry.model[:12]}")
+        click.echo(removed_line(entry))
         if entry.eid in declared:
-            click.echo(
-                f"note: the settings name {declared[entry.eid]}, so the next run adds it again", err=True
-            )
+            click.echo(returns_note(declared[entry.eid]), err=True)

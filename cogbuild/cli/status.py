@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cogbuild.cli.common import Output, adapter_dirs, as_json, known_repos, print_json
+from cogbuild.cli.common import Output, adapter_dirs, as_json, known_repos, print_json, with_server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,7 @@ __all__ = ["explain", "status"]
 @click.option(
     "--all", "everything", is_flag=True, help="Every model, and what adapters made that are no longer active."
 )
+@with_server
 @as_json
 @click.pass_obj
 def status(
@@ -41,9 +42,18 @@ def status(
     directories: tuple[str, ...],
     number: int,
     everything: bool,
+    server: str | None,
+    token: str | None,
     in_json: bool,
 ) -> None:
     """Show the matrix: models down, the newest first; adapters across; in each cell a mark and an age."""
+    if server is not None:
+        from cogbuild.cli.remote import ask, refuse
+
+        refuse(adapter_dir=directories)
+        asked = {"repo": repos, "adapter": names, "page": number, "all": int(everything) or None}
+        ask(server, token, ("status",), asked, in_json=in_json)
+        return
     from cogbuild.adapters import active
     from cogbuild.errors.adapters import NoAdapters
     from cogbuild.library import refresh_links
@@ -105,6 +115,7 @@ def _show(matrix: Matrix | None, problems: list[Problem], on: Page, *, in_json: 
 @click.argument("adapter", metavar="ADAPTER")
 @click.option("--repo", "repos", metavar="USER/NAME", multiple=True, help="Only in this repo.")
 @adapter_dirs
+@with_server
 @as_json
 @click.pass_obj
 def explain(
@@ -114,12 +125,20 @@ def explain(
     adapter: str,
     repos: tuple[str, ...],
     directories: tuple[str, ...],
+    server: str | None,
+    token: str | None,
     in_json: bool,
 ) -> None:
     """Say why a pair is what it is: which row of its manifest moved, from what to what, since when.
 
     Works years later too: when the files are gone, and when the adapter is no longer active.
     """
+    if server is not None:
+        from cogbuild.cli.remote import ask, refuse
+
+        refuse(adapter_dir=directories)
+        ask(server, token, ("explain", model, adapter), {"repo": repos}, in_json=in_json)
+        return
     from cogbuild.adapters import active
     from cogbuild.library import refresh_links
     from cogbuild.report.explained import pair_json, pair_lines

@@ -124,6 +124,13 @@ class Live:
         parts += [f"{self._failed} failed"] if self._failed else []
         return ", ".join([*parts, clock(time.monotonic() - self._started)])
 
+    def say(self, line: str) -> bool:
+        """Show a line above what is drawn; False where nothing is drawn now."""
+        if self._live is None or self._console is None:
+            return False
+        self._console.print(_text(line, None, None), soft_wrap=True)
+        return True
+
     def close(self) -> None:
         """Take the display away."""
         if self._live is not None:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from cogbuild.report.tables import Page
     from cogbuild.views.models import Made, ModelView
 
-__all__ = ["added_json", "added_line", "entry_json", "listing", "model_json", "model_lines", "outcome_json"]
+__all__ = [
+    "added_json",
+    "added_line",
+    "changed_line",
+    "entry_json",
+    "listing",
+    "model_json",
+    "model_lines",
+    "outcome_json",
+    "removed_line",
+    "returns_note",
+]
 
 
 def added_line(added: Added) -> str:
@@ -43,6 +54,21 @@ def added_json(added: Added, path: str) -> dict[str, Any]:
         "size": added.size,
         "path": path,
     }
+
+
+def changed_line(entry: EntryRow) -> str:
+    """Return that something else is wanted for a model now."""
+    return f"changed  {entry.repo}@{entry.model[:12]}"
+
+
+def removed_line(entry: EntryRow) -> str:
+    """Return that a model was let go of."""
+    return f"removed  {entry.repo}@{entry.model[:12]}"
+
+
+def returns_note(path: str) -> str:
+    """Return why letting go of a live directory does not last."""
+    return f"note: the settings name {path}, so the next run adds it again"
 
 
 def listing(entries: Iterable[EntryRow], on: Page) -> Iterator[str]:

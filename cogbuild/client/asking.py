@@ -1,0 +1,80 @@
+"""What commands show, asked of a server: the text that they would print there, or the same facts as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, unquote
+
+from cogbuild.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from httpx import Response
+
+    from cogbuild.client.http import Server
+    from cogbuild.report.tables import Page
+
+__all__ = ["Question", "Said", "data", "text"]
+
+#: What a command there prints on stderr, percent-encoded.
+STDERR = "cogbuild-stderr"
+#: The exit code of a command there, where it is not 0.
+EXIT_CODE = "cogbuild-exit-code"
+
+
+class Said(NamedTuple):
+    """What a command there printed, and how it ended."""
+
+    out: str
+    err: str
+    code: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a command wants to know of a server, or to change there."""
+
+    parts: Sequence[str]  # of the path below /v2, as people named them
+    params: Mapping[str, Any]
+    method: str = "GET"
+    body: Any = None
+
+
+def text(server: Server, question: Question, on: Page) -> Said:
+    """Return what a command there prints for a reader like ours."""
+    shown = {"columns": on.width, "lines": on.height, "colour": int(on.colour)}
+    answer = _asked(server, question, shown, "text/plain")
+    code = answer.headers.get(EXIT_CODE, "0")
+    return Said(
+        _safe(server.at.masked(answer.text), colour=on.colour),
+        _safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))), colour=False),
+        int(code) if code.isascii() and code.isdigit() else 0,
+    )
+
+
+def data(server: Server, question: Question) -> dict[str, Any]:
+    """Return the same as JSON."""
+    return server.object_of(_asked(server, question, {}, "application/json"))
+
+
+def _asked(server: Server, question: Question, shown: Mapping[str, Any], kind: str) -> Response:
+    at = "/v2/" + "/".join(quote(part, safe="") for part in question.parts)
+    params = _given({**question.params, **shown})
+    # Asked twice where the connection breaks, a change is the same change.
+    options = {} if question.body is None else {"json": question.body}
+    return server.ask(question.method, at, params=params, headers={"accept": kind}, **options)
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if value is not None and value not in ((), [])}
+
+
+def _safe(said: str, *, colour: bool) -> str:
+    """Return text in which only colours may act on a terminal, and these only where they were asked for."""
+    import re
+
+    pattern = r"(\n|\t|\x1b\[[0-9;]*m)" if colour else r"(\n|\t)"
+    parts = re.split(pattern, said)
+    return "".join(part if number % 2 else printable(part) for number, part in enumerate(parts))

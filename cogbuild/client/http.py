@@ -1,0 +1,280 @@
+"""Requests to one server: errors in words, and patience where a connection breaks.
+
+Every request that goes through ``ask`` may be sent twice: it reads, it puts bytes under their digest, or it carries an
+``Idempotency-Key``. So a broken connection is taken up again, with growing pauses, until nothing came back for
+``patience`` seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from cogbuild import __version__
+from cogbuild.errors.client import (
+    AnswerNotUnderstood,
+    ConnectionLost,
+    NotACogServer,
+    ServerAway,
+    ServerElsewhere,
+    ServerTooNew,
+    ServerUnproven,
+    TokenRefused,
+    TokenWanted,
+)
+from cogbuild.errors.told import told
+from cogbuild.report.words import span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from cogbuild.client.address import Address
+    from cogbuild.errors import CogbuildError
+
+__all__ = ["API", "PATIENCE", "Pauses", "Server"]
+
+#: The version of the interface that this client speaks.
+API = 2
+#: Seconds without any sign of life before a connection that once worked is given up.
+PATIENCE = 120.0
+
+_TIMEOUT = httpx.Timeout(60, connect=10, pool=None)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_AGAIN = (429, 502, 503, 504)  # of which 503 only where it is not cogbuild itself that speaks
+
+
+class Pauses:
+    """How long to wait before the next try, and when to give up."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self._next = _FIRST_PAUSE
+        self._since: float | None = None
+
+    def worked(self) -> None:
+        """Hear that something came back."""
+        self._next, self._since = _FIRST_PAUSE, None
+
+    def over(self) -> bool:
+        """Whether nothing has come back for too long; the time counts from the first question."""
+        now = time.monotonic()
+        self._since = self._since if self._since is not None else now
+        return now - self._since >= self.patience
+
+    def wait(self, wanted: float | None = None) -> None:
+        """Sleep; *wanted* is what the server asked for."""
+        time.sleep(min(wanted, self.patience) if wanted is not None else self._next)
+        self._next = min(self._next * 2, _LONGEST_PAUSE)
+
+
+class Server:
+    """One server, spoken to from any thread."""
+
+    def __init__(self, at: Address, *, patience: float = PATIENCE) -> None:
+        self.at = at
+        self.patience = patience
+        self._met = threading.Event()  # it has answered once, so what breaks later may come back
+        headers = {"user-agent": f"cogbuild/{__version__}"}
+        if at.token is not None:
+            headers["authorization"] = f"Bearer {at.token}"
+        with self._words():
+            self._http = httpx.Client(
+                headers=headers,
+                timeout=_TIMEOUT,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+                # What stays on this machine goes through no proxy.
+                mounts={"all://": httpx.HTTPTransport()} if at.loopback else None,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._http.close()
+
+    # -- asking ---------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: Callable[[], Any] | None = None,
+        goes_on: str | None = None,
+        check: bool = True,
+        **options: Any,
+    ) -> httpx.Response:
+        """Send a request that may be sent twice and return the answer, read to its end.
+
+        *content* makes the body anew for each try. Without *check* what the server refuses is returned as well.
+        """
+        pauses = Pauses(self.patience)
+        while True:
+            try:
+                with self._words():
+                    body = content() if content is not None else None
+                    answer = self._http.request(method, self.at.url + path, content=body, **options)
+            except _Broken as broken:
+                self.broke(pauses, broken.reason, goes_on)
+                continue
+            self._met.set()
+            if (wanted := _again(answer)) is not None and not pauses.over():
+                pauses.wait(wanted)
+                continue
+            return self.checked(answer) if check else answer
+
+    def ask_json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """Return the JSON object that a request is answered with."""
+        return self.object_of(self.ask(method, path, **options))
+
+    @contextlib.contextmanager
+    def once(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """Send a request once and yield the answer, not yet read. Raises ``ConnectionLost`` where it breaks."""
+        try:
+            with self._words(), self._http.stream(method, self.at.url + path, **options) as answer:
+                self._met.set()
+                yield answer
+        except _Broken as broken:
+            raise self._gone(broken.reason) from broken.__cause__
+
+    @contextlib.contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """Yield an answer that is read as it comes. Raises ``Broke`` where the connection breaks."""
+        with self._words(), self._http.stream("GET", self.at.url + path, headers=headers) as answer:
+            self._met.set()
+            if answer.status_code != 200:
+                answer.read()
+                if _again(answer) is not None:
+                    raise _Broken(f"it answered {answer.status_code}")
+                self.checked(answer)
+            yield answer
+
+    def broke(self, pauses: Pauses, reason: str, goes_on: str | None = None) -> None:
+        """Wait after a broken connection; raise ``ServerAway`` or ``ConnectionLost`` where it is of no more use."""
+        if pauses.over() or not self._met.is_set():
+            raise self._gone(reason, goes_on)
+        pauses.wait()
+
+    def _gone(self, reason: str, goes_on: str | None = None) -> CogbuildError:
+        if not self._met.is_set():
+            return ServerAway(server=self.at.url, reason=reason)
+        waited = span(self.patience)
+        return ConnectionLost(server=self.at.url, waited=waited, reason=reason, goes_on=goes_on)
+
+    @contextlib.contextmanager
+    def _words(self) -> Iterator[None]:
+        """Turn what httpx raises into ``_Broken``, or into errors that no patience mends."""
+        try:
+            yield
+        except httpx.TransportError as trouble:
+            proof = _cause(trouble, ssl.SSLCertVerificationError)
+            if proof is not None:
+                reason = getattr(proof, "verify_message", None) or str(proof)
+                raise ServerUnproven(server=self.at.url, reason=reason) from None
+            raise _Broken(_reason(trouble)) from trouble
+        except (httpx.InvalidURL, httpx.DecodingError) as trouble:
+            raise AnswerNotUnderstood(server=self.at.url, reason=str(trouble)) from None
+        except OSError as trouble:  # the file that SSL_CERT_FILE names
+            if isinstance(trouble, ssl.SSLError | FileNotFoundError):
+                raise ServerUnproven(server=self.at.url, reason=str(trouble)) from None
+            raise
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def checked(self, answer: httpx.Response) -> httpx.Response:
+        """Return an answer that is good; raise what it says otherwise."""
+        if answer.is_success:
+            return answer
+        if answer.is_redirect:
+            raise ServerElsewhere(server=self.at.url, to=answer.headers.get("location", "nowhere"))
+        if answer.status_code == 401:
+            raise (TokenRefused if self.at.token else TokenWanted)(server=self.at.url)
+        said = self._json(answer)
+        error = said.get("error") if isinstance(said, dict) else None
+        if isinstance(error, dict):
+            raise told(error, self.at.masked(str(said.get("text") or "")))
+        if answer.status_code == 404 or not answer.headers.get("cogbuild-version"):
+            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
+        raise AnswerNotUnderstood(server=self.at.url, it_answered=_described(answer))
+
+    def object_of(self, answer: httpx.Response) -> dict[str, Any]:
+        """Return the JSON object in an answer."""
+        said = self._json(answer)
+        if not isinstance(said, dict):
+            raise AnswerNotUnderstood(server=self.at.url, it_answered=_described(answer))
+        return said
+
+    def _json(self, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            return None
+
+    def speaks(self) -> int:
+        """Return the version of the interface that the server speaks: 2, or 1 of a Cog server of 2021.
+
+        Raises ``NotACogServer`` and ``ServerTooNew``, and what is wrong with the token.
+        """
+        answer = self.ask("GET", "/v2", check=False)
+        if answer.status_code in (404, 405) and not answer.headers.get("cogbuild-version"):
+            ping = self.ask("GET", "/ping", check=False)
+            if ping.status_code == 200 and "pong" in ping.text[:100].lower():
+                return 1
+            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
+        said = self._json(self.checked(answer))
+        if not isinstance(said, dict) or "cogbuild" not in said:
+            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
+        if said.get("api") != API:
+            raise ServerTooNew(
+                server=self.at.url, api=said.get("api"), known=API, its_cogbuild=said["cogbuild"]
+            )
+        return API
+
+
+class _Broken(Exception):
+    """The connection broke, or never came about."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+Broke = _Broken
+
+
+def _cause(trouble: BaseException, kind: type[BaseException]) -> BaseException | None:
+    """Return the exception of a *kind* that was behind another."""
+    seen: BaseException | None = trouble
+    while seen is not None and not isinstance(seen, kind):
+        seen = seen.__cause__ or seen.__context__
+    return seen
+
+
+def _reason(trouble: httpx.TransportError) -> str:
+    behind = _cause(trouble, OSError)
+    if isinstance(behind, OSError) and behind.strerror:
+        return behind.strerror.lower()
+    if isinstance(trouble, httpx.TimeoutException):
+        return "it did not answer in time"
+    return str(trouble) or type(trouble).__name__
+
+
+def _again(answer: httpx.Response) -> float | None:
+    """Return after how many seconds a request is to be sent again, None where the answer is final."""
+    if answer.status_code not in _AGAIN:
+        return None
+    wanted = answer.headers.get("retry-after", "")
+    if wanted.isascii() and wanted.isdigit():
+        return float(wanted)
+    ours = bool(answer.headers.get("cogbuild-version"))
+    return None if ours and answer.status_code != 429 else 1.0
+
+
+def _described(answer: httpx.Response) -> str:
+    kind = answer.headers.get("content-type", "").partition(";")[0]
+    return f"{answer.status_code} {answer.reason_phrase}".strip() + (f", {kind}" if kind else "")

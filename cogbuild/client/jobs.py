@@ -1,0 +1,142 @@
+"""A job of a server, followed to its end: what it says is shown as if it ran here, whatever the connection does."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cogbuild.client.events import events
+from cogbuild.client.http import Broke, Pauses
+from cogbuild.engine import Result
+from cogbuild.errors import printable
+from cogbuild.errors.client import AnswerNotUnderstood
+from cogbuild.report.wire import event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from cogbuild.client.http import Server
+    from cogbuild.report.watching import Watcher
+
+__all__ = ["Heard", "Speaker", "begin", "cancel", "follow"]
+
+ENDED = ("done", "failed", "cancelled")
+
+
+class Speaker(Protocol):
+    """Who shows a run and says a line beside it."""
+
+    @property
+    def watch(self) -> Watcher:
+        """Who shows the run."""
+
+    def say(self, line: str) -> None:
+        """Show a line."""
+
+
+@dataclass
+class Heard:
+    """What a job has said so far; shown by *speaker* as it comes."""
+
+    speaker: Speaker
+    number: int = 0  # of the last message
+    results: list[dict[str, Any]] = field(default_factory=list)
+    model: dict[str, Any] | None = None
+    end: dict[str, Any] | None = None
+    said: set[str] = field(default_factory=set)  # errors that were shown
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Show one message and keep what the end needs of it."""
+        about = message.get("event")
+        about = about if isinstance(about, dict) else {}
+        event = event_of(message)
+        if event is not None:
+            self.speaker.watch(event)
+            if isinstance(event, Result):
+                self.results.append(
+                    {name: about[name] for name in about if name not in ("kind", "saved", "text")}
+                )
+        elif about.get("kind") == "expect":
+            self.speaker.watch.expect(int(about.get("pairs") or 0))
+        elif about.get("kind") == "end":
+            self.end = about
+        elif message.get("type") == "model":
+            self.model = message["model"] if isinstance(message.get("model"), dict) else None
+        elif text := str(message.get("data") or ""):
+            self._line(str(message.get("type")), text)
+
+    def _line(self, kind: str, text: str) -> None:
+        if kind == "error":
+            self.said.add(text)
+        self.speaker.say("\n".join(printable(line) for line in text.split("\n")))
+
+
+def begin(server: Server, at: str, asked: dict[str, Any]) -> str:
+    """Have the server begin a job, once however often the connection breaks; return its ID."""
+    headers = {"idempotency-key": secrets.token_hex(16)}
+    said = server.ask_json("POST", at, json=asked, headers=headers)
+    if not isinstance(said.get("job"), str):
+        raise AnswerNotUnderstood(server=server.at.url, reason="it named no job")
+    return str(said["job"])
+
+
+def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str, Any]:
+    """Hear a job until it has ended, from the message on that *heard* came to; return how it ended.
+
+    *goes_on* is the command that takes it up, for when the server does not come back.
+    """
+    pauses = Pauses(server.patience)
+    while True:
+        try:
+            _hear(server, job, heard, pauses.worked)
+        except Broke as broken:
+            server.broke(pauses, broken.reason, goes_on)
+            continue
+        if heard.end is not None:
+            return heard.end
+        # The stream ended before the job: the server stops, or something between here and there has cut it.
+        said = server.ask_json("GET", f"/v2/jobs/{job}", goes_on=goes_on)
+        if said.get("state") in ENDED:
+            _hear_rest(server, job, heard, pauses.worked)
+            return heard.end or {"state": said["state"], "exit_code": said.get("exit_code") or 0}
+        server.broke(pauses, "it ended its answer early", goes_on)
+
+
+def _hear_rest(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:
+    """Hear what the job said between the end of the stream and its own."""
+    try:
+        _hear(server, job, heard, worked)
+    except Broke:
+        return
+
+
+def _hear(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:
+    headers = {"accept": "text/event-stream", "last-event-id": str(heard.number)}
+    with server.stream(f"/v2/jobs/{job}/events", headers) as answer:
+        for number, message in _messages(server, answer.iter_bytes()):
+            worked()
+            if message is None or number <= heard.number:
+                continue
+            heard(message)
+            heard.number = number
+            if heard.end is not None:
+                return
+
+
+def _messages(server: Server, pieces: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield (number, message) of each event, None for a sign of life."""
+    try:
+        for sent in events(pieces):
+            message = json.loads(server.at.masked(sent.data)) if sent.data is not None else None
+            if message is not None and not isinstance(message, dict):
+                raise AnswerNotUnderstood(server=server.at.url, reason="a message is not an object")
+            yield int(sent.id or 0), message
+    except ValueError as trouble:
+        raise AnswerNotUnderstood(server=server.at.url, reason=str(trouble)) from trouble
+
+
+def cancel(server: Server, job: str) -> None:
+    """Ask the server to end a job; one that has ended meanwhile is as good."""
+    server.ask("DELETE", f"/v2/jobs/{job}", check=False)

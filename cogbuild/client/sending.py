@@ -1,0 +1,175 @@
+"""What a server lacks of a model, sent: asked by digest first, several files at once, each in constant memory."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from cogbuild.client.pack import manifest, pieces
+from cogbuild.errors.client import AnswerNotUnderstood
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cogbuild.client.http import Server
+    from cogbuild.client.pack import Model
+    from cogbuild.fingerprint.trees import Entry
+
+__all__ = ["Accepted", "Progress", "send"]
+
+_AT_ONCE = 4  # files on their way
+_ASKED = 10_000  # digests in one question
+_ROUNDS = 5  # what was there can be collected meanwhile, but not for ever
+
+
+class Progress(Protocol):
+    """Hears how far sending is, from several threads."""
+
+    def begin(self, files: int, size: int, there: int) -> None:
+        """Hear that so many files, of *size* bytes, are sent, and so many are *there* already."""
+
+    def sent(self, size: int) -> None:
+        """Hear that so many more bytes are on their way; fewer than none where a file begins anew."""
+
+    def close(self) -> None:
+        """Hear that sending has ended, well or not."""
+
+
+class Accepted(NamedTuple):
+    """The job that a server has begun, and what it took."""
+
+    job: str
+    files: int
+    size: int  # bytes that were sent
+
+
+def send(
+    server: Server,
+    model: Model,
+    repo: str,
+    progress: Progress,
+    *,
+    adapters: Sequence[str] | None = None,
+    force: bool = False,
+) -> Accepted:
+    """Send what *server* lacks of *model*, then the tree; return the job that it began, once however often we ask."""
+    body = {
+        "model": model.tree.model_id,
+        "entries": manifest(model.tree),
+        "wishes": model.wishes.decode("utf-8", "surrogateescape") if model.wishes is not None else None,
+        "adapters": list(adapters) if adapters else None,
+        "force": force,
+    }
+    # Escaped, so that names which are not UTF-8 go through.
+    content = json.dumps(body).encode("ascii")
+    headers = {"content-type": "application/json", "idempotency-key": secrets.token_hex(16)}
+    missing = _missing(server, model, repo)
+    files = size = 0
+    for _ in range(_ROUNDS):
+        files += len(missing)
+        size += sum(entry.size for entry in missing)
+        _send_files(server, model, repo, missing, progress)
+        answer = server.ask(
+            "POST", f"/v2/repos/{repo}/models", content=lambda: content, headers=headers, check=False
+        )
+        if answer.status_code == 409 and (wanted := server.object_of(answer).get("missing")):
+            missing = _entries(server, model, wanted)
+            continue
+        said = server.object_of(server.checked(answer))
+        if not isinstance(said.get("job"), str):
+            raise AnswerNotUnderstood(server=server.at.url, reason="it named no job")
+        return Accepted(said["job"], files, size)
+    raise AnswerNotUnderstood(server=server.at.url, reason="it wants the same files again and again")
+
+
+def _missing(server: Server, model: Model, repo: str) -> list[Entry]:
+    digests = list(model.files)
+    found: list[Entry] = []
+    for start in range(0, len(digests), _ASKED):
+        asked = {"repo": repo, "digests": digests[start : start + _ASKED]}
+        said = server.ask_json("POST", "/v2/objects/missing", json=asked)
+        found += _entries(server, model, said.get("missing"))
+    return found
+
+
+def _entries(server: Server, model: Model, digests: object) -> list[Entry]:
+    files = model.files
+    if not isinstance(digests, list) or not all(digest in files for digest in digests):
+        raise AnswerNotUnderstood(server=server.at.url, reason="it lacks files that the model does not have")
+    return [files[digest] for digest in digests]
+
+
+def _send_files(server: Server, model: Model, repo: str, files: list[Entry], progress: Progress) -> None:
+    """Send files, several at once; the first error ends all."""
+    progress.begin(len(files), sum(entry.size for entry in files), len(model.files) - len(files))
+    waiting: SimpleQueue[Entry] = SimpleQueue()
+    # The largest first: the last one on its way is then a small one.
+    for entry in sorted(files, key=lambda entry: -entry.size):
+        waiting.put(entry)
+    sending = _Sending(server, model, repo, progress)
+    # Not a pool: its threads are waited for at exit, and who presses Ctrl-C twice does not want to wait.
+    threads = [
+        threading.Thread(target=sending.work, args=(waiting,), daemon=True)
+        for _ in range(min(_AT_ONCE, len(files)))
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # a bare join would not hear signals
+    finally:
+        sending.stopped.set()
+        progress.close()
+    if sending.trouble is not None:
+        raise sending.trouble
+
+
+class _Sending:
+    """Files under way."""
+
+    def __init__(self, server: Server, model: Model, repo: str, progress: Progress) -> None:
+        self._server, self._model, self._repo, self._progress = server, model, repo, progress
+        self.stopped = threading.Event()
+        self.trouble: BaseException | None = None
+
+    def work(self, waiting: SimpleQueue[Entry]) -> None:
+        """Send files until there are none, or something went wrong."""
+        while not self.stopped.is_set():
+            try:
+                self._send(waiting.get_nowait())
+            except Empty:
+                return
+            except BaseException as trouble:  # noqa: BLE001 - raised again by the thread that waits
+                self.trouble = self.trouble or trouble
+                self.stopped.set()
+
+    def _send(self, entry: Entry) -> None:
+        told = 0
+
+        def content() -> Iterator[bytes]:
+            nonlocal told
+            if told:  # the connection broke, and the file begins anew
+                self._progress.sent(-told)
+                told = 0
+            for piece in pieces(self._model, entry):
+                if self.stopped.is_set():
+                    raise InterruptedError("sending was broken off")
+                yield piece
+                told += len(piece)
+                self._progress.sent(len(piece))
+
+        headers: dict[str, Any] = {
+            "content-type": "application/octet-stream",
+            "content-length": str(entry.size),
+        }
+        self._server.ask(
+            "PUT",
+            f"/v2/objects/{entry.value}",
+            content=content,
+            headers=headers,
+            params={"repo": self._repo},
+        )

@@ -1,0 +1,75 @@
+"""What is wanted for a model: its image, its adapters, their parameters; changed here for whoever asks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cogbuild.database import models
+from cogbuild.errors.commands import BadParam, NothingToSet
+from cogbuild.spec.names import is_adapter_name, is_param_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cogbuild.database.models import EntryRow
+    from cogbuild.project import Project
+
+__all__ = ["Wish", "change", "param"]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A change: what is not named stays as it is."""
+
+    cpu_image: str | None = None  # "" takes it away
+    adapters: Sequence[str] = ()
+    every: bool = False  # every active adapter is wanted again
+    params: Sequence[tuple[str, str, Any]] = ()  # adapter, name, value; None takes it away
+
+    def __post_init__(self) -> None:
+        if self.cpu_image is None and not (self.adapters or self.every or self.params):
+            raise NothingToSet
+
+
+def param(text: str) -> tuple[str, str, Any]:
+    """Return (adapter, name, value) of ``ADAPTER.NAME=JSON``; an adapter's name may hold dots, a parameter's not."""
+    left, equals, value = text.partition("=")
+    adapter, _, name = left.rpartition(".")
+    if not equals or not is_adapter_name(adapter) or not is_param_name(name):
+        raise BadParam(given=text, reason="it has not the form ADAPTER.NAME=JSON")
+    try:
+        return adapter, name, json.loads(value)
+    except ValueError:
+        raise BadParam(given=text, reason=f"{value!r} is not JSON") from None
+
+
+def change(project: Project, entries: Iterable[EntryRow], wish: Wish) -> list[EntryRow]:
+    """Change what is wanted for each of *entries*; return them as they are then."""
+    eids = []
+    for entry in entries:
+        settings = _changed(entry.settings, wish)
+        image = entry.cpu_image if wish.cpu_image is None else wish.cpu_image or None
+        project.database.write(
+            lambda con, entry=entry, settings=settings, image=image: models.change_entry(  # type: ignore[misc]
+                con, entry.eid, settings=settings, cpu_image=image
+            )
+        )
+        eids.append(entry.eid)
+    return [new for eid in eids if (new := models.find(project.con, eid)) is not None]
+
+
+def _changed(settings: dict[str, Any], wish: Wish) -> dict[str, Any]:
+    params = {adapter: dict(given) for adapter, given in settings.get("params", {}).items()}
+    for adapter, name, value in wish.params:
+        if value is None:
+            params.get(adapter, {}).pop(name, None)
+        else:
+            params.setdefault(adapter, {})[name] = value
+    adapters = None if wish.every else list(wish.adapters) if wish.adapters else settings.get("adapters")
+    return {
+        **settings,
+        "adapters": adapters,
+        "params": {name: given for name, given in params.items() if given},
+    }
