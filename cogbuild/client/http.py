@@ -45,7 +45,7 @@ PATIENCE = 120.0
 
 _TIMEOUT = httpx.Timeout(60, connect=10, pool=None)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_AGAIN = (429, 502, 503, 504)  # of which 503 only where it is not cogbuild itself that speaks
+_AGAIN = (408, 429, 502, 503, 504)  # of which 503 only where it is not cogbuild itself that speaks
 
 
 class Pauses:
