@@ -80,8 +80,8 @@ class NotOverTheWire(CogbuildError):
 
 
 class OldServerChooses(CogbuildError):
-    headline = "{server} is a Cog server of 2021: it builds with the adapters that it was started with"
-    hint = "leave out {option}"
+    headline = "{server} is a Cog server of 2021, which can't be told {option}"
+    hint = "leave it out: what it builds is decided where it was started"
 
 
 class NameNotSent(CogbuildError):
