@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import os
 import sys
 import traceback
@@ -17,6 +18,8 @@ from cogbuild_adapter.contract import AdapterError
 _ID = {"title": "Id", "type": "string"}
 _TIME = {"type": "string", "format": "date-time"}
 _TEXT = {"type": "string"}
+#: Types as they were called in 2021.
+_KINDS = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 
 
 def schema(reference: str) -> dict[str, Any]:
@@ -184,3 +187,30 @@ def _object(title: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
+
+
+def run_arguments(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the inputs as Cog's server of 2021 told them: every value but the choices is text, or nothing."""
+    schemas = document["components"]["schemas"]
+    return {
+        name: _argument(made, schemas.get(name, {}) if "allOf" in made else {})
+        for name, made in schemas["Input"]["properties"].items()
+    }
+
+
+def _argument(made: dict[str, Any], choices: dict[str, Any]) -> dict[str, Any]:
+    kind = (choices or made).get("type", "")
+    if kind == "string" and made.get("format") == "uri":
+        kind = "Path"
+    return {
+        "type": _KINDS.get(kind, kind),
+        "default": _shown(made.get("default")),
+        "min": _shown(made.get("minimum")),
+        "max": _shown(made.get("maximum")),
+        "options": [_shown(choice) for choice in choices["enum"]] if choices else None,
+        "help": made.get("description"),
+    }
+
+
+def _shown(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
