@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild_adapter import AdapterError, Differences, output_path, param, report_fidelity, run
 from cogbuild_adapter.cog_examples import checks_input, given_examples, not_ready, predicts
-from cogbuild_adapter.schema import run_arguments, schema
 from cogbuild_adapter.images.running import any_client, inputs_in_image, running
+from cogbuild_adapter.schema import run_arguments, schema
 from cogbuild_adapter.serving.cog_server import LOOPBACK, CogServer, NotReady
 
 if TYPE_CHECKING:
