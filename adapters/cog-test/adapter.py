@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild_adapter import AdapterError, Differences, output_path, param, report_fidelity, run
 from cogbuild_adapter.cog_examples import checks_input, given_examples, not_ready, predicts
-from cogbuild_adapter.images.running import any_client, inputs_in_image, running
+from cogbuild_adapter.images.running import any_client, running
 from cogbuild_adapter.schema import run_arguments, schema
 from cogbuild_adapter.serving.cog_server import LOOPBACK, CogServer, NotReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Examples = list[dict[str, Any]]
 
 
@@ -33,7 +31,7 @@ def main() -> Path:
     if engine is not None:
         with running(engine, image, port_variable="PORT") as container:
             container.wait(not_ready)
-            _try(container.url, described, given, inputs_in_image, seen)
+            _try(container.url, described, given, seen)
         runtime = f"the image, in {engine[0]}"
     else:
         _beside(reference, described, given, seen)
@@ -74,32 +72,16 @@ def _beside(reference: str, described: dict[str, Any], given: Examples, seen: Di
     server.start()
     try:
         server.wait_until_ready(param("setup_seconds", 600))
-        _try(f"http://{LOOPBACK}:{server.port}", described, given, _inputs_here, seen)
+        _try(f"http://{LOOPBACK}:{server.port}", described, given, seen)
     except NotReady as trouble:
         raise AdapterError(str(trouble)) from None
     finally:
         server.stop()
 
 
-def _try(
-    url: str,
-    described: dict[str, Any],
-    given: Examples,
-    placed: Callable[[dict[str, Any]], dict[str, Any]],
-    seen: Differences,
-) -> None:
+def _try(url: str, described: dict[str, Any], given: Examples, seen: Differences) -> None:
     checks_input(url, described)
-    predicts(url, given, placed, seen)
-
-
-def _inputs_here(values: dict[str, Any]) -> dict[str, Any]:
-    """Return an example's inputs with the model's files, written ``@file``, as URLs of this directory's files."""
-    return {
-        name: Path(value[1:]).absolute().as_uri()
-        if isinstance(value, str) and value[:1] == "@" and Path(value[1:]).is_file()
-        else value
-        for name, value in values.items()
-    }
+    predicts(url, given, seen)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import os
 from cogbuild_adapter import AdapterError, Differences, report_fidelity, run
 from cogbuild_adapter.cog_examples import checks_input, given_examples, not_ready, predicts
 from cogbuild_adapter.images import fetch
-from cogbuild_adapter.images.running import any_client, inputs_in_image, running
+from cogbuild_adapter.images.running import any_client, running
 
 _LABELS = ("run.cog.version", "run.cog.config", "run.cog.openapi_schema", "run.cog.pip_freeze")
 
@@ -31,7 +31,7 @@ def main() -> None:
     with running(engine, name, port_variable="PORT") as container:
         container.wait(not_ready)
         checks_input(container.url, schema)
-        predicts(container.url, given, inputs_in_image, seen)
+        predicts(container.url, given, seen)
     version = f"cog {image.labels['run.cog.version']} in {engine[0]}"
     report_fidelity(seen, runtime=version, examples=len(given))
 

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cogbuild_adapter.contract import AdapterError
-from cogbuild_adapter.images.running import PATIENCE, ask
+from cogbuild_adapter.images.running import PATIENCE, ask, inputs_to_send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from cogbuild_adapter.fidelity import Differences
 
 
@@ -57,17 +55,12 @@ def checks_input(url: str, schema: dict[str, Any]) -> None:
     )
 
 
-def predicts(
-    url: str,
-    given: list[dict[str, Any]],
-    placed: Callable[[dict[str, Any]], dict[str, Any]],
-    seen: Differences,
-) -> None:
-    """Predict each example, and compare with its output where it has one; *placed* says where its files are."""
+def predicts(url: str, given: list[dict[str, Any]], seen: Differences) -> None:
+    """Predict each example, and compare with its output where it has one."""
     for number, example in enumerate(given, 1):
         where = f"example {number}"
         try:
-            answer = _predicted(url, placed(example["input"]))
+            answer = _predicted(url, inputs_to_send(example["input"]))
         except urllib.error.HTTPError as error:
             raise AdapterError(f"{where}: the server answers {error.code}: {error.read(300)!r}") from None
         if answer.get("status") != "succeeded":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
+import mimetypes
 import os
 import shutil
 import socket
@@ -123,9 +125,13 @@ def ask(url: str, body: Any = None) -> Any:
         return json.load(answer)
 
 
-def inputs_in_image(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an example's inputs with the model's files, written ``@file``, as they are called in its image."""
-    return {
-        name: f"file:///src/{value[1:]}" if isinstance(value, str) and value[:1] == "@" and Path(value[1:]).is_file() else value
-        for name, value in values.items()
-    }  # fmt: skip
+def inputs_to_send(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an example's inputs with the model's files, written ``@file``, as data URIs, which every server takes."""
+    return {name: _sendable(value) for name, value in values.items()}
+
+
+def _sendable(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] == "@" and Path(value[1:]).is_file():
+        kind = mimetypes.guess_type(value[1:])[0] or "application/octet-stream"
+        return f"data:{kind};base64,{base64.b64encode(Path(value[1:]).read_bytes()).decode()}"
+    return value
