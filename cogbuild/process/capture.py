@@ -42,13 +42,14 @@ def capture(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    said: bytes = b"",
     timeout: float | None = None,
     on_line: Callable[[bytes], None] | None = None,
     limit: int = 16 << 20,
 ) -> Captured:
-    """Run *argv* without stdin in a session of its own and return how it ended.
+    """Run *argv* in a session of its own and return how it ended.
 
-    *on_line* gets each line of stderr as it comes. At *timeout* seconds, and when an exception such as Ctrl-C
+    It reads *said*, which fits into a pipe, and then the end of its stdin. *on_line* gets each line of stderr as it comes. At *timeout* seconds, and when an exception such as Ctrl-C
     interrupts the wait, the tool's whole process group is killed. ``OSError`` where it can't be started.
     """
     # No preexec_fn: with it Popen has to fork instead of vfork, which costs more the larger we are.
@@ -56,12 +57,15 @@ def capture(
         argv,
         env=env,
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if said else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
     with process:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(said)
         output = _Output(process, on_line, limit)
         try:
             timed_out = not output.read(timeout)

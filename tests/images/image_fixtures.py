@@ -28,6 +28,7 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
         "COG_DOCKER_REGISTRY",
         "DOCKER_CONFIG",
+        "REGISTRY_AUTH_FILE",
         "REGISTRY_USER",
         "REGISTRY_PASSWORD",
         "REGISTRY_PLAIN_HTTP",
@@ -36,6 +37,8 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
     monkeypatch.setenv("COG_OUTPUT_DIR", str(tmp_path))
     return home
 

@@ -27,6 +27,8 @@ Server = TypeVar("Server", bound=ThreadingHTTPServer)
 
 KIT = Path(__file__).parents[2] / "adapters" / "kit"
 USER, PASSWORD = "ada", "lovelace"
+#: What USER's helper may hand out in place of the password, where tokens come from.
+IDENTITY = "an identity token"
 #: The password's bcrypt hash, the one kind that docker-registry reads.
 _HTPASSWD = f"{USER}:$2y$04$KBx2JftBQ8d3utVaX9LjbugOVYCY84aYnT/iv1yElX421wRaN1q4S\n"
 
@@ -147,19 +149,29 @@ class _Tokens(BaseHTTPRequestHandler):
     server: TokenServer
 
     def do_GET(self) -> None:
-        query = parse_qs(urlsplit(self.path).query)
         login = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         given = self.headers.get("Authorization")
         if given not in (None, login):
             self.send_error(401)
             return
+        self._give("token", parse_qs(urlsplit(self.path).query), known=given is not None)
+
+    def do_POST(self) -> None:
+        """Exchange an identity token."""
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        if (form["grant_type"], form["refresh_token"]) != (["refresh_token"], [IDENTITY]):
+            self.send_error(401)
+            return
+        self._give("access_token", form, known=True)
+
+    def _give(self, what: str, query: dict[str, list[str]], *, known: bool) -> None:
         access = []
         for scope in " ".join(query.get("scope", [])).split():
             self.server.asked.append(scope)
             kind, name, actions = scope.split(":")
-            granted = actions.split(",") if given else ["pull"] if name.startswith("public/") else []
+            granted = actions.split(",") if known else ["pull"] if name.startswith("public/") else []
             access.append({"type": kind, "name": name, "actions": granted})
-        body = json.dumps({"token": self.server.token(query["service"][0], access)}).encode()
+        body = json.dumps({what: self.server.token(query["service"][0], access)}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -172,18 +170,6 @@ def test_a_token_that_is_none(stranger: Stranger) -> None:
 def test_a_registry_that_is_away() -> None:
     """Said as such."""
     assert why_not("127.0.0.1:9/a/b:1") == "the registry 127.0.0.1:9 does not answer: connection refused"
-
-
-def test_dockers_own_registry_has_a_login_under_another_name(at_home: Path) -> None:
-    """``docker login`` without a host writes the address of an API of old."""
-    (at_home / ".docker").mkdir()
-    login = base64.b64encode(b"ada:word").decode()
-    (at_home / ".docker" / "config.json").write_text(
-        json.dumps({"auths": {"https://index.docker.io/v1/": {"auth": login}}})
-    )
-    known = Registries(dict(os.environ), "")
-    assert known._credentials("docker.io") == ("ada", "word")
-    assert known._credentials("docker.io.example") is None
 
 
 def test_a_name_without_a_registry_may_be_an_engines_own() -> None:

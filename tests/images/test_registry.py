@@ -87,27 +87,6 @@ def test_a_wrong_password_is_said(images: Any, tmp_path: Path, monkeypatch: pyte
         )
 
 
-def test_a_credential_helper_is_asked(
-    images: Any, tmp_path: Path, at_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A helper that docker's configuration names is run, as docker runs it."""
-    helper = tmp_path / "bin" / "docker-credential-vault"
-    helper.parent.mkdir()
-    helper.write_text(
-        f'#!/bin/sh\nread host\necho "$host" >&2\necho \'{{"Username": "{USER}", "Secret": "{PASSWORD}"}}\'\n'
-    )
-    helper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{helper.parent}:{os.environ['PATH']}")
-    (tmp_path / "registry").mkdir()
-    with serving(tmp_path / "registry", with_password(tmp_path / "registry")) as registry:
-        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-        (tmp_path / "docker").mkdir()
-        (tmp_path / "docker" / "config.json").write_text(
-            json.dumps({"credHelpers": {registry.host: "vault"}})
-        )
-        assert images.fetch(pushed_base(images, registry)).missing() == []
-
-
 @needs_openssl
 def test_tokens_are_got_for_what_is_done(images: Any, tmp_path: Path, at_home: Path) -> None:
     """A token for reading is exchanged for one for writing, and for a mount one that reads the other repository."""

@@ -13,6 +13,9 @@ _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
+#: Docker's own registry, as names of images call it.
+HUB = "docker.io"
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -78,6 +81,8 @@ def repository_name(*parts: str) -> str:
 def _parsed(host: str, rest: str, text: str) -> Reference:
     name, _, digest = rest.partition("@")
     repository, _, tag = name.partition(":")
+    if host == HUB and "/" not in repository:
+        repository = f"library/{repository}"
     fits = _NAME.fullmatch(repository) and (not tag or _TAG.fullmatch(tag))
     if not fits or (digest and not _DIGEST.fullmatch(digest)):
         raise AdapterError(f"{text!r} is no name of an image, such as HOST/user/name:tag")

@@ -20,7 +20,18 @@ try:
     import oras.provider
     import requests
 
-    from cogbuild_adapter.images.wire import PIECE, Passing, Patient, Rest, brief, is_plain, received
+    from cogbuild_adapter.images.wire import (
+        PIECE,
+        Passing,
+        Patient,
+        Rest,
+        api,
+        brief,
+        fields,
+        is_plain,
+        may_be_told,
+        received,
+    )
 except ImportError as missing:
     raise AdapterError("the adapter's environment needs the package oras") from missing
 
@@ -45,7 +56,8 @@ class Repository:
     def __init__(self, reference: Reference) -> None:
         self.host, self.name = reference.host, reference.repository
         plain = is_plain(self.host)
-        self.url = f"{'http' if plain else 'https'}://{self.host}/v2/{self.name}"
+        self._server = api(self.host)
+        self.url = f"{'http' if plain else 'https'}://{self._server}/v2/{self.name}"
         session = oras.provider.Registry(hostname=self.host, insecure=plain).session
         session.mount("http://", Patient())
         session.mount("https://", Patient())
@@ -207,17 +219,25 @@ class Repository:
         self, method: str, url: str, *, headers: Mapping[str, str] = {}, **named: Any
     ) -> requests.Response:
         # An upload may be told to go elsewhere, where our login is nobody's business.
-        ours = self._headers if urlsplit(url).netloc == self.host else {}
+        ours = self._headers if urlsplit(url).netloc == self._server else {}
         answer: requests.Response = self._session.request(method, url, headers={**headers, **ours}, **named)
         return answer
 
     def _log_in(self, answer: requests.Response) -> None:
         """Get what the registry asks for in *answer*: a token for that request, or user and password."""
         answer.close()
-        known = credentials(self.host)
-        kind = answer.headers.get("WWW-Authenticate", "").partition(" ")[0].lower()
-        if kind == "basic" and known is None:
+        known = credentials(self.host, self.name)
+        wanted = answer.headers.get("WWW-Authenticate", "")
+        kind = wanted.partition(" ")[0].lower()
+        if kind == "basic" and (known is None or not known.user):
             raise RegistryError(self._refusal("no login for it was found"))
+        if kind != "basic" and known is not None and not may_be_told(fields(wanted).get("realm", "")):
+            raise RegistryError(
+                self._refusal(f"sends us to {fields(wanted).get('realm')}, which is not https")
+            )
+        if known is not None and not known.user:
+            self._headers = self._exchanged(fields(wanted), known.secret)
+            return
         backend = oras.auth.get_auth_backend(
             "basic" if kind == "basic" else "token", self._session, self.url.startswith("http:")
         )
@@ -229,6 +249,16 @@ class Repository:
                 self._refusal("it gives no token" + (f" to {known[0]}" if known else " without a login"))
             )
         self._headers = found
+
+    def _exchanged(self, wanted: dict[str, str], token: str) -> dict[str, str]:
+        """Return the header for what the registry wants, got for an identity token."""
+        form = {"grant_type": "refresh_token", "client_id": "cogbuild", "refresh_token": token}
+        form |= {name: wanted[name] for name in ("service", "scope") if name in wanted}
+        answer = self._session.post(wanted["realm"], data=form)
+        found = answer.json().get("access_token") if answer.status_code == 200 else None
+        if not found:
+            raise RegistryError(self._refusal(f"its login says {answer.status_code} to the identity token"))
+        return {"Authorization": f"Bearer {found}"}
 
     def _refusal(self, why: str) -> str:
         return (

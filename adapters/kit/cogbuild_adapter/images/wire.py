@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urlsplit
 
 import requests
+
+from cogbuild_adapter.images.reference import HUB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +63,22 @@ def is_plain(host: str) -> bool:
     """Whether to talk HTTP: to this machine, and to hosts in ``REGISTRY_PLAIN_HTTP``."""
     told = os.environ.get("REGISTRY_PLAIN_HTTP", "").replace(",", " ").split()
     return host in told or _LOOPBACK.fullmatch(host) is not None
+
+
+def api(host: str) -> str:
+    """Return where the registry *host* is spoken to."""
+    return "registry-1.docker.io" if host == HUB else host
+
+
+def fields(wanted: str) -> dict[str, str]:
+    """Return the fields of what a registry wants as a login (``WWW-Authenticate``)."""
+    return dict(re.findall(r'(\w+)="([^"]*)"', wanted))
+
+
+def may_be_told(url: str) -> bool:
+    """Whether a login may be sent to *url*: nobody else reads it on the way."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_plain(parts.netloc))
 
 
 def brief(error: Exception) -> str:
