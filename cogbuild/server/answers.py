@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from cogbuild.errors import CogbuildError
@@ -15,11 +16,49 @@ from cogbuild.errors.models import UnknownModel, UnknownRepo
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-__all__ = ["answer", "error_json", "status_of"]
+__all__ = ["REFUSALS", "Refused", "answer", "error_json", "status_of"]
 
 _UNKNOWN = (UnknownModel, UnknownRepo, UnknownAdapter, NoSuchPair, NoAttempt)
 #: By exit code: an adapter failed, a declaration or the request is wrong, the store can't be used.
 _STATUS = {1: 422, 2: 422, 3: 503}
+
+
+class Refusal(BaseModel):
+    """An error by name."""
+
+    error: str
+    exit_code: int
+    headline: str
+    facts: dict[str, str]
+    hint: str | None
+
+
+class Refused(BaseModel):
+    """What a request hears that was refused: the error, its text as the command line shows it, and its exit code."""
+
+    error: Refusal
+    text: str
+    exit_code: int
+
+
+def _refused() -> dict[str, Any]:
+    """Return the form of ``Refused`` in one piece: a route that answers with text would describe a model as text too."""
+    form = Refused.model_json_schema()
+    form["properties"]["error"] = form.pop("$defs")["Refusal"]
+    return {"application/json": {"schema": form}}
+
+
+#: For the description of every endpoint.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "What was asked for is not there, not allowed, or not as it should be.",
+        "content": _refused(),
+    },
+    "5XX": {
+        "description": "The store can't be used, the server stops, or it has a bug.",
+        "content": _refused(),
+    },
+}
 
 
 def status_of(error: CogbuildError) -> int:

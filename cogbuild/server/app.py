@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from cogbuild import __version__
 from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard
-from cogbuild.server.answers import answer
+from cogbuild.server.answers import REFUSALS, answer
 from cogbuild.server.limits import Limits, Patient
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
         lifespan=life,
         docs_url=None,  # these pages fetch scripts from elsewhere
         redoc_url=None,
+        responses=REFUSALS,
     )
     app.state.service = service
     for name in ROUTERS:
