@@ -8,6 +8,7 @@ Every request that goes through ``ask`` may be sent twice: it reads, it puts byt
 from __future__ import annotations
 
 import contextlib
+import os
 import ssl
 import threading
 import time
@@ -18,6 +19,7 @@ import httpx
 from cogbuild import __version__
 from cogbuild.errors.client import (
     AnswerNotUnderstood,
+    AuthoritiesUnreadable,
     ConnectionLost,
     NotACogServer,
     ServerAway,
@@ -82,14 +84,13 @@ class Server:
         headers = {"user-agent": f"cogbuild/{__version__}"}
         if at.token is not None:
             headers["authorization"] = f"Bearer {at.token}"
-        with self._words():
-            self._http = httpx.Client(
-                headers=headers,
-                timeout=_TIMEOUT,
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
-                # What stays on this machine goes through no proxy.
-                mounts={"all://": httpx.HTTPTransport()} if at.loopback else None,
-            )
+        self._http = httpx.Client(
+            headers=headers,
+            timeout=_TIMEOUT,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=16),
+            verify=_authorities() if at.url.startswith("https:") else False,
+            trust_env=not at.loopback,  # what stays on this machine goes through no proxy
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -179,10 +180,6 @@ class Server:
             raise _Broken(_reason(trouble)) from trouble
         except (httpx.InvalidURL, httpx.DecodingError) as trouble:
             raise AnswerNotUnderstood(server=self.at.url, reason=str(trouble)) from None
-        except OSError as trouble:  # the file that SSL_CERT_FILE names
-            if isinstance(trouble, ssl.SSLError | FileNotFoundError):
-                raise ServerUnproven(server=self.at.url, reason=str(trouble)) from None
-            raise
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -234,6 +231,14 @@ class Server:
                 server=self.at.url, api=said.get("api"), known=API, its_cogbuild=said["cogbuild"]
             )
         return API
+
+
+def _authorities() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as trouble:
+        named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+        raise AuthoritiesUnreadable(path=named, reason=trouble.strerror or str(trouble)) from None
 
 
 class _Broken(Exception):

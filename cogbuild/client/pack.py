@@ -5,11 +5,12 @@ The tree is read as the store reads it (``fingerprint.trees``), so its ID is kno
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from cogbuild.errors import is_text
 from cogbuild.errors.client import NameNotSent
@@ -29,6 +30,7 @@ __all__ = ["PIECE", "Model", "manifest", "pieces", "read_model", "zipped"]
 #: Bytes that are held of a file at once.
 PIECE = 1 << 18
 
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can say
 _MODES = {
     "f": stat.S_IFREG | 0o644,
@@ -85,23 +87,19 @@ def pieces(model: Model, entry: Entry) -> Iterator[bytes]:
     """Yield a file's content, exactly as many bytes as the tree says; raises ``FileChangedWhileRead``."""
     left = entry.size
     try:
-        with _opened(model, entry) as file:
+        # Not followed and not waited for: what was a file when the tree was read may be a link or a FIFO by now.
+        fd = os.open(model.directory / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(fd, "rb", buffering=0) as file:
             while left and (data := file.read(min(PIECE, left))):
                 left -= len(data)
                 yield data
             more = not left and file.read(1)
     except OSError as trouble:
+        if trouble.errno in _GONE:
+            raise FileChangedWhileRead(file=entry.path, directory=model.directory) from trouble
         raise UnreadableFile(file=entry.path, directory=model.directory, reason=trouble.strerror) from trouble
     if left or more:
         raise FileChangedWhileRead(file=entry.path, directory=model.directory)
-
-
-def _opened(model: Model, entry: Entry) -> BinaryIO:
-    try:
-        fd = os.open(model.directory / entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise FileChangedWhileRead(file=entry.path, directory=model.directory) from None
-    return os.fdopen(fd, "rb", buffering=0)
 
 
 class _Pipe:

@@ -6,6 +6,7 @@ from cogbuild.errors import CogbuildError
 
 __all__ = [
     "AnswerNotUnderstood",
+    "AuthoritiesUnreadable",
     "ConnectionLost",
     "NameNotSent",
     "NoServer",
@@ -93,6 +94,11 @@ class ServerAway(CogbuildError):
     exit_code = 3
     headline = "the server {server} can't be reached"
     hint = "look whether it runs and whether the address is right"
+
+
+class AuthoritiesUnreadable(CogbuildError):
+    headline = "the certificate authorities in {path} can't be read"
+    hint = "SSL_CERT_FILE names a file of certificates as PEM; without it the usual ones are used"
 
 
 class ServerUnproven(CogbuildError):
