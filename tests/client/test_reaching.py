@@ -37,7 +37,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _do
+    do_GET = do_POST = _do  # noqa: N815 - http.server looks for these names
 
     def log_message(self, *_: Any) -> None:
         """Keep quiet."""
@@ -81,9 +81,11 @@ def test_nobody_is_there() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         assert refused(url, patience=60) == (
-            "the server URL can't be reached\n"
-            "  reason  connection refused\n"
-            "hint: look whether it runs and whether the address is right",
+            (
+                "the server URL can't be reached\n"
+                "  reason  connection refused\n"
+                "hint: look whether it runs and whether the address is right"
+            ),
             3,
         )
 
@@ -99,9 +101,11 @@ def test_something_else_is_there() -> None:
     page = b"<html>welcome</html>"
     with answering(lambda *_: (404, {"content-type": "text/html; charset=utf-8"}, page)) as url:
         assert refused(url) == (
-            "URL is not a Cog server\n"
-            "  it answered  404 Not Found, text/html\n"
-            "hint: check the address, its port and its path",
+            (
+                "URL is not a Cog server\n"
+                "  it answered  404 Not Found, text/html\n"
+                "hint: check the address, its port and its path"
+            ),
             2,
         )
     with answering(lambda *_: (200, {"content-type": "text/html"}, page)) as url:
@@ -125,20 +129,24 @@ def test_something_else_is_there() -> None:
 
 def test_a_server_of_2021_is_told_by_its_answers() -> None:
     """It knows nothing of /v2, and answers a ping."""
-    with answering(
-        lambda _, path: (200, {}, b"pong") if path == "/ping" else (404, {}, b"404 page not found")
-    ) as url:
-        with Server(Address(url)) as server:
-            assert server.speaks() == 1
+    with (
+        answering(
+            lambda _, path: (200, {}, b"pong") if path == "/ping" else (404, {}, b"404 page not found")
+        ) as url,
+        Server(Address(url)) as server,
+    ):
+        assert server.speaks() == 1
 
 
 def test_another_version_of_the_interface() -> None:
     """Neither older nor newer is guessed at."""
     with answering(lambda *_: ours(200, {"cogbuild": "9.0", "api": 3})) as url:
         assert refused(url) == (
-            "the server URL speaks version 3 of the interface, this cogbuild 2\n"
-            "  its cogbuild  9.0\n"
-            "hint: upgrade cogbuild here or there",
+            (
+                "the server URL speaks version 3 of the interface, this cogbuild 2\n"
+                "  its cogbuild  9.0\n"
+                "hint: upgrade cogbuild here or there"
+            ),
             2,
         )
 
@@ -151,8 +159,10 @@ def test_a_token_is_missing_or_wrong() -> None:
             2,
         )
         assert refused(url) == (
-            "URL does not know this token\n"
-            "hint: it may have expired or been withdrawn: ask whoever runs the server for another",
+            (
+                "URL does not know this token\n"
+                "hint: it may have expired or been withdrawn: ask whoever runs the server for another"
+            ),
             2,
         )
 
@@ -178,8 +188,10 @@ def test_a_token_is_sent_nowhere_else() -> None:
 
     with answering(elsewhere) as url:
         assert refused(url) == (
-            "URL sends us on to https://other.example/v2\n"
-            "hint: name that address yourself, if you trust it: a token is sent nowhere else",
+            (
+                "URL sends us on to https://other.example/v2\n"
+                "hint: name that address yourself, if you trust it: a token is sent nowhere else"
+            ),
             2,
         )
     assert asked == ["/v2"]
@@ -227,9 +239,11 @@ def test_a_certificate_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     context.load_cert_chain(certificate, key)
     with answering(lambda *_: ours(200, {"cogbuild": "0.1.0", "api": 2}), context) as url:
         assert refused(url) == (
-            "URL can't prove who it is\n"
-            "  reason  self-signed certificate\n"
-            "hint: for a certificate authority of your own, set SSL_CERT_FILE to its file",
+            (
+                "URL can't prove who it is\n"
+                "  reason  self-signed certificate\n"
+                "hint: for a certificate authority of your own, set SSL_CERT_FILE to its file"
+            ),
             3,
         )
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
