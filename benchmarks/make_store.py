@@ -24,8 +24,8 @@ from cogbuild import library
 from cogbuild.adapters import active
 from cogbuild.database import feed, models
 from cogbuild.database.pairs import Artifact, Attempt
-from cogbuild.engine.attempt import new_attempt
 from cogbuild.engine.recording import Recorder, reasons_json
+from cogbuild.engine.underway import new_attempt
 from cogbuild.fingerprint.trees import Tree, read_tree
 from cogbuild.objects import Objects
 from cogbuild.planner import Judge

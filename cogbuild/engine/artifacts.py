@@ -96,6 +96,8 @@ def _line(stdout: bytes, cut: int, facts: Mapping[str, object]) -> str | None:
 
 
 def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]:
+    if places.empty:
+        return []
     try:
         text = read_regular(places.list_file).decode("utf-8")
     except FileNotFoundError:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,50 +19,32 @@ from cogbuild.engine.fidelity import with_fidelity
 from cogbuild.engine.flight import Flights
 from cogbuild.engine.keeping import keeper
 from cogbuild.engine.leftovers import recover
-from cogbuild.engine.logfile import LogFile
-from cogbuild.engine.places import Note as Whose
 from cogbuild.engine.places import Places, Shelf
 from cogbuild.engine.preparing import Prepared, Preparer
 from cogbuild.engine.recording import reasons_json
+from cogbuild.engine.underway import Attempted, Running, new_attempt, summed_up
+from cogbuild.engine.unmoved import Unmoved
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.adapters import AdapterFilesMoved, ArtifactNoRoom, ModelFilesMoved, TestRefused
+from cogbuild.errors.adapters import ArtifactNoRoom, TestRefused
 from cogbuild.errors.remote import StoreError
 from cogbuild.errors.state import DiskFull
-from cogbuild.fingerprint import glance
-from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
 from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cogbuild.engine.events import Listener
     from cogbuild.planner import Judged
-    from cogbuild.process import Ended, Pool
+    from cogbuild.process import Ended, Pool, View
     from cogbuild.project import Project
     from cogbuild.workspace import Workspaces
 
-__all__ = ["Attempted", "Runner"]
+__all__ = ["Runner"]
 
 _ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
 _LOG_KEPT = 64 << 10  # bytes of a log's end that a record carries
-_EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h
 _EXIT_NOT_APPLICABLE = 100
-
-
-@dataclass(frozen=True)
-class Attempted:
-    """How one attempt ended."""
-
-    attempt: Attempt
-    status: str  # as in Attempt
-    artifacts: tuple[Artifact, ...] = ()
-    reason: str | None = None  # not None: not applicable
-    error: CogbuildError | None = None
-    temporary: bool = False  # exit 75
-    log_tail: bytes = b""
-    #: Its note tells whose run it was, in case that we are killed before that is recorded.
-    places: Places | None = None
 
 
 class _Means(NamedTuple):
@@ -93,8 +74,7 @@ class Runner:
         self._copies = Copies(project, self._turns, cancelled=lambda: self._cancelled)
         self._unrecorded: set[str] = set()  # attempts that no row tells of yet
         self._expose: dict[tuple[Path, Path | None], tuple[Path, ...]] = {}
-        # What adapters' directories looked like when they were last found as they had been loaded.
-        self._adapters: dict[Path, tuple[Memo, bytes]] = {}
+        self._unmoved = Unmoved(project)
         import threading
 
         self._starting = threading.Lock()
@@ -120,7 +100,8 @@ class Runner:
                 os.unlink(f"{self._logs}/{name}.log")
         self._turns.close()
 
-    def _started(self) -> _Means:
+    def means(self) -> _Means:
+        """Return what serves all runs, made where it is not there yet."""
         with self._starting:
             if self._means is None:
                 from cogbuild.process import Pool
@@ -147,64 +128,85 @@ class Runner:
 
     def run(self, judged: Judged) -> Attempted:
         """Run the adapter's script once, and its test on what it made."""
-        return self._attempt(judged, "run", None)
+        running, places = self.begin(judged, "run")
+
+        def work() -> None:
+            self.prepare(running, places)
+            variables = self._prepare.run_variables(judged, running.prepared)
+            running.ended = self._process(running, judged.adapter.script, variables)
+            self._take_up(running)
+
+        return self._concluded(running, places, work)
 
     def test(self, judged: Judged, artifacts: tuple[Artifact, ...]) -> Attempted:
         """Run the adapter's test alone."""
-        return self._attempt(judged, "test", artifacts)
+        running, places = self.begin(judged, "test")
+        running.artifacts = artifacts
 
-    def _attempt(self, judged: Judged, kind: str, made: tuple[Artifact, ...] | None) -> Attempted:
-        shelf = self._started().shelf
-        started, clock = time.time(), time.monotonic()
-        name = new_attempt()
-        path = f"{self._logs}/{name}.log"
-        self._tell(Started(judged.name, name, judged.verdict.reasons, path))
-        facts: dict[str, object] = {
-            "adapter": judged.adapter.name,
-            "model": f"{judged.entry.repo}@{judged.entry.model[:12]}",
-            "log": f"{self._shown_logs}/{name}.log",
-        }
-        ended: Ended | None = None
-        artifacts: tuple[Artifact, ...] = ()
+        def work() -> None:
+            self.prepare(running, places)
+            self._judge(running)
+
+        return self._concluded(running, places, work)
+
+    def begin(self, judged: Judged, kind: str) -> tuple[Running, Places]:
+        """Begin an attempt: whoever watches hears of it, and it has places to write to."""
+        shelf = self.means().shelf
+        running = Running(judged, kind, (self._logs, self._shown_logs))
+        self._tell(Started(judged.name, running.name, judged.verdict.reasons, str(running.log.path)))
+        places = shelf.take(running.note)
+        self._unrecorded.add(running.name)
+        return running, places
+
+    def finish(self, running: Running, places: Places, ended: Ended) -> Attempted:
+        """Return how an attempt ended whose script was run elsewhere."""
+        running.ended = ended
+        return self._concluded(running, places, lambda: self._take_up(running))
+
+    def refused(self, running: Running, places: Places, error: CogbuildError) -> Attempted:
+        """Return how an attempt ended that came to nothing before its script ran."""
+
+        def work() -> None:
+            raise error
+
+        return self._concluded(running, places, work)
+
+    def _concluded(self, running: Running, places: Places, work: Callable[[], None]) -> Attempted:
         error: CogbuildError | None = None
-        reasons = reasons_json(judged.verdict.reasons)
-        whose = Whose(name, judged.entry.eid, judged.adapter.name, judged.key, kind, started, reasons)
-        places = shelf.take(whose)
-        self._unrecorded.add(name)
         try:
-            with LogFile(path) as log:
+            with running.log as log:
                 try:
-                    prepared = self._prepared(judged, places, log, facts)
-                    if made is None:
-                        variables = self._prepare.run_variables(judged, prepared)
-                        ended = self._process(judged, prepared, log, judged.adapter.script, variables)
-                        artifacts = self._artifacts(judged, prepared, ended, log, facts)
-                    else:
-                        artifacts = made
-                    if artifacts and judged.adapter.spec.test:
-                        ended = self._judged_by_test(judged, prepared, log, artifacts, facts)
-                    if ended is not None and ended.reason is not Reason.CANCELLED:
-                        artifacts = with_fidelity(
-                            artifacts, places, facts, self._prepare.mask(judged.adapter)
-                        )
-                    self._check_unmoved(judged, prepared)
+                    work()
                 except CogbuildError as trouble:
-                    if (mask := self._prepare.mask(judged.adapter)) is not None:
-                        trouble.facts = mask.facts(trouble.facts, apart=facts)
+                    if (mask := self._prepare.mask(running.judged.adapter)) is not None:
+                        trouble.facts = mask.facts(trouble.facts, apart=running.facts)
                     if trouble.fatal:
                         raise
                     error = trouble
                 tail = log.tail(_LOG_KEPT)
         except BaseException:
-            shelf.give_back(places)
+            self.means().shelf.give_back(places)
             raise
         if not tail and error is not None:
             error.facts.pop("log", None)
-        seconds = time.monotonic() - clock
-        summed_up = self._summed_up(
-            judged, kind, name, started, seconds, ended, artifacts, error, tail, reasons
-        )
-        return replace(summed_up, places=places)
+        return summed_up(running, places, error, tail)
+
+    def _take_up(self, running: Running) -> None:
+        """Make something of how the script ended."""
+        assert running.ended is not None
+        running.prepared.places.untouched()  # asked once for all that follows
+        running.artifacts = self._artifacts(running, running.ended)
+        self._judge(running)
+
+    def _judge(self, running: Running) -> None:
+        """Test what was made, take what was measured of it, and see whether all that it was made from is still the same."""
+        spec = running.judged.adapter.spec
+        if running.artifacts and spec.test:
+            running.ended = self._judged_by_test(running, running.artifacts)
+        if running.ended is not None and running.ended.reason is not Reason.CANCELLED:
+            places, mask = running.prepared.places, self._prepare.mask(running.judged.adapter)
+            running.artifacts = with_fidelity(running.artifacts, places, running.facts, mask)
+        self._unmoved.check(running.judged, running.prepared)
 
     def recorded(self, attempts: Iterable[Attempted]) -> None:
         """Hear that the attempts are recorded: only now may what tells of them go."""
@@ -218,91 +220,34 @@ class Runner:
                 with disk_errors(path):
                     path.write_bytes(item.log_tail)
 
-    def _summed_up(  # noqa: PLR0917 - the parts of one value
-        self,
-        judged: Judged,
-        kind: str,
-        name: str,
-        started: float,
-        seconds: float,
-        ended: Ended | None,
-        artifacts: tuple[Artifact, ...],
-        error: CogbuildError | None,
-        tail: bytes,
-        reasons: str,
-    ) -> Attempted:
-        reason = None
-        if error is None and ended is not None and not artifacts:
-            reason = ended.last_line.decode("utf-8", "replace").strip() or "the adapter gave no reason"
-        interrupted = ended is not None and ended.reason is Reason.CANCELLED
-        status = (
-            "interrupted" if interrupted else "failed" if error else "not applicable" if reason else "built"
-        )
-        attempt = Attempt(
-            name,
-            judged.entry.eid,
-            0,
-            judged.key,
-            kind,
-            started,
-            seconds,
-            ended.cpu_seconds if ended else 0.0,
-            ended.max_rss if ended else 0,
-            status,
-            error.title if error else reason or "",
-            reasons,
-        )
-        temporary = ended is not None and ended.reason is Reason.EXIT and ended.code == _EXIT_TEMPORARY
-        return Attempted(attempt, status, artifacts, reason, error, temporary, tail)
-
     # -- before ---------------------------------------------------------------------------------------------------
 
-    def _prepared(self, judged: Judged, places: Places, log: LogFile, facts: dict[str, object]) -> Prepared:
+    def prepare(self, running: Running, places: Places) -> None:
+        """Have all that the run needs there."""
+        judged, log = running.judged, running.log
         if (mask := self._prepare.mask(judged.adapter)) is not None and mask.too_short:
             short = f"too short to be kept out of this log: {', '.join(mask.too_short)}"
             self._prepare.say(judged, log, short)
         environment = self._prepare.environment(judged, log)
         tree, model, masked = self._prepare.model(judged)
-        needed = self._prepare.needed_variables(judged, self._copies, facts, log)
-        return Prepared(places, model, tree, masked, environment, needed)
+        needed = self._prepare.needed_variables(judged, self._copies, running.facts, log)
+        running.prepared = Prepared(places, model, tree, masked, environment, needed)
 
     # -- the process ----------------------------------------------------------------------------------------------
 
     def _process(
-        self,
-        judged: Judged,
-        prepared: Prepared,
-        log: LogFile,
-        program: Path,
-        variables: dict[str, str],
-        *,
-        copy: bool = False,
+        self, running: Running, program: Path, variables: dict[str, str], *, copy: bool = False
     ) -> Ended:
-        means = self._started()
-        spec = judged.adapter.spec
-        env = self._prepare.base_variables(judged, prepared) | variables
-        watched = bool(self.wrapper) and program == judged.adapter.script
-        writable = [prepared.places.run, *(self.wrapper_writes if watched else ())]
-        if "COG_STATE_DIR" in env:
-            writable.append(Path(env["COG_STATE_DIR"]))
+        means, judged, prepared, log = self.means(), running.judged, running.prepared, running.log
         with means.spaces.open(
             prepared.model,
             masked=prepared.masked,
-            large_writes=spec.large_writes,
+            large_writes=judged.adapter.spec.large_writes,
             memory_limit=self.project.settings.workspace_memory,
             sealed=judged.entry.sealed,
             copy=copy,
         ) as space:
-            command = Command(
-                (*self.wrapper, str(program)) if watched else (str(program),),
-                env,
-                space.root,
-                view=space.view,
-                timeout=spec.timeout,
-                hide=(self.project.data,),
-                expose=self._exposed(judged.adapter.directory, prepared.environment),
-                writable=tuple(writable),
-            )
+            command = self.command(running, program, variables, space.root, space.view)
             with self._state_turn(judged):
                 ended = means.pool.run(
                     command,
@@ -314,8 +259,29 @@ class Runner:
             self._prepare.say(
                 judged, log, f"no private view of the model here ({ended.detail}); a copy is used"
             )
-            return self._process(judged, prepared, log, program, variables, copy=True)
+            return self._process(running, program, variables, copy=True)
         return ended
+
+    def command(
+        self, running: Running, program: Path, variables: dict[str, str], root: Path, view: View | None
+    ) -> Command:
+        """Return *program* as it is run in the workspace *root*."""
+        judged, prepared = running.judged, running.prepared
+        env = self._prepare.base_variables(judged, prepared) | variables
+        watched = bool(self.wrapper) and program == judged.adapter.script
+        writable = [prepared.places.run, *(self.wrapper_writes if watched else ())]
+        if "COG_STATE_DIR" in env:
+            writable.append(Path(env["COG_STATE_DIR"]))
+        return Command(
+            (*self.wrapper, str(program)) if watched else (str(program),),
+            env,
+            root,
+            view=view,
+            timeout=judged.adapter.spec.timeout,
+            hide=(self.project.data,),
+            expose=self._exposed(judged.adapter.directory, prepared.environment),
+            writable=tuple(writable),
+        )
 
     def _exposed(self, adapter: Path, environment: Path | None) -> tuple[Path, ...]:
         """Return what a run has to see below the data directory, which is hidden from it."""
@@ -364,81 +330,47 @@ class Runner:
 
     # -- after ----------------------------------------------------------------------------------------------------
 
-    def _artifacts(
-        self, judged: Judged, prepared: Prepared, ended: Ended, log: LogFile, facts: dict[str, object]
-    ) -> tuple[Artifact, ...]:
-        spec = judged.adapter.spec
+    def _artifacts(self, running: Running, ended: Ended) -> tuple[Artifact, ...]:
+        spec, facts = running.judged.adapter.spec, running.facts
         if ended.reason is Reason.CANCELLED:
             return ()
         if ended.reason is Reason.EXIT and ended.code == _EXIT_NOT_APPLICABLE and spec.api is not None:
             return ()
         if (error := error_of(ended, facts, limit=spec.timeout)) is not None:
             raise error
-        mask = self._prepare.mask(judged.adapter)
+        mask = self._prepare.mask(running.judged.adapter)
         keep = keeper(
             self.project,
-            partial(self._prepare.say, judged, log),
+            partial(self._prepare.say, running.judged, running.log),
             cancelled=lambda: self._cancelled,
-            here=prepared.here,
+            here=running.prepared.here,
         )
         try:
-            return artifacts_of(ended, prepared.places, keep, facts, mask)
+            return artifacts_of(ended, running.prepared.places, keep, facts, mask)
         except DiskFull as full:  # what is smaller may still fit
             raise ArtifactNoRoom(**facts, store=full.facts["path"]) from full
         except StoreError as trouble:
             trouble.facts = facts | trouble.facts
             raise
 
-    def _judged_by_test(
-        self,
-        judged: Judged,
-        prepared: Prepared,
-        log: LogFile,
-        artifacts: Sequence[Artifact],
-        facts: dict[str, object],
-    ) -> Ended:
+    def _judged_by_test(self, running: Running, artifacts: Sequence[Artifact]) -> Ended:
+        judged, prepared, facts = running.judged, running.prepared, running.facts
         spec = judged.adapter.spec
         assert spec.test is not None
-        say = partial(self._prepare.say, judged, log)
-        rows = self._copies.rows(artifacts, prepared.here, facts, say)
+        rows = self._copies.rows(
+            artifacts, prepared.here, facts, partial(self._prepare.say, judged, running.log)
+        )
+        prepared.places.empty = False
         prepared.places.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         variables = self._prepare.run_variables(judged, prepared) | {"COG_ARTIFACT_URI": rows[0]["uri"]}
         if "path" in rows[0]:
             variables["COG_ARTIFACT_PATH"] = rows[0]["path"]
-        ended = self._process(judged, prepared, log, judged.adapter.directory / spec.test, variables)
+        ended = self._process(running, judged.adapter.directory / spec.test, variables)
         if ended.stdout:
-            log.write(ended.stdout)
+            running.log.write(ended.stdout)
         if (
             ended.reason is not Reason.CANCELLED
             and (error := error_of(ended, facts, limit=spec.timeout)) is not None
         ):
             raise TestRefused(**error.facts) from error
         return ended
-
-    def _check_unmoved(self, judged: Judged, prepared: Prepared) -> None:
-        """Refuse a result when what it was made from moved under the run."""
-        facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
-        adapter = judged.adapter
-        known, looks = self._adapters.get(adapter.directory, (None, b""))
-        if not (known is not None and glance.same(os.fspath(adapter.directory), looks)):
-            now = read_tree(adapter.directory, known, rules="adapter")
-            moved = differences(adapter.tree, now.tree)
-            if files := [path for path in moved if not path.endswith(".md")]:
-                raise AdapterFilesMoved(**facts, files=files[:8])
-            self._adapters[adapter.directory] = (now, now.encode())
-        if judged.entry.sealed:
-            if found := self.project.objects.check_sealed(prepared.tree):
-                raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])
-            return
-        link = self.project.con.execute(
-            "SELECT memo FROM links WHERE eid = ?", (judged.entry.eid,)
-        ).fetchone()
-        memo = Memo.decode(link[0][24:]) if link and link[0] else None
-        live = selected(read_tree(prepared.model, memo).tree, judged.adapter.spec.inputs)
-        if files := list(differences(prepared.tree, live)):
-            raise ModelFilesMoved(**facts, files=files[:8])
-
-
-def new_attempt() -> str:
-    """Return the name of a new attempt; names sort by time."""
-    return f"{time.time_ns() // 1000:014x}{os.urandom(2).hex()}"

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,8 @@ __all__ = ["Note", "Places", "Shelf", "notes_in"]
 _PREFIX = "run-"
 _NOTE = ".json"
 _LARGEST_NOTE = 1 << 20
+# What changed this long ago has another time than what changes now, on every file system.
+_RACY_NS = 100_000_000
 
 
 class Note(NamedTuple):
@@ -54,18 +57,35 @@ class Places:
         os.mkdir(self.output)
         self.list_file.touch()
         self._as_made = self._look()
+        self._stats: list[tuple[int, ...]] | None = None  # when they were last found as made
+        #: The run that has ended left nothing here; known once ``untouched`` was asked.
+        self.empty = False
 
     def begun(self, note: Note) -> None:
         """Write down whose the next run is."""
+        self.empty = False
         # What an older, longer note leaves behind the end of the line is not read.
         os.pwrite(self._note, json.dumps(note).encode() + b"\n", 0)
 
     def untouched(self) -> bool:
         """Whether nothing was made here, and nothing replaced, that the next run could find."""
         try:
-            return self._look() == self._as_made
+            stats = self._stat()
+            # Every change moves a ctime, which nobody can set; but one that follows at once may leave it as it was.
+            if stats != self._stats:
+                self._stats = None
+                self.empty = self._look() == self._as_made
+                if self.empty and time.time_ns() - max(row[-1] for row in stats) > _RACY_NS:
+                    self._stats = stats
+            else:
+                self.empty = True
         except OSError:
-            return False
+            self.empty = False
+        return self.empty
+
+    def _stat(self) -> list[tuple[int, ...]]:
+        looks = map(os.lstat, (self.run, self.output, self.list_file))
+        return [(info.st_ino, info.st_mode, info.st_size, info.st_ctime_ns) for info in looks]
 
     def _look(self) -> tuple[object, ...]:
         listed = os.lstat(self.list_file)
@@ -113,7 +133,7 @@ class Shelf:
 
     def give_back(self, places: Places) -> None:
         """Keep places for another run where the last one wrote nothing there, else remove them."""
-        if places.untouched():
+        if places.empty or places.untouched():
             with self._guard:
                 self._spare.append(places)
         else:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from cogbuild.database import models
-from cogbuild.engine.attempt import Attempted, Runner
+from cogbuild.engine.attempt import Runner
 from cogbuild.engine.events import Note, Result, Status
 from cogbuild.engine.flight import Flights
 from cogbuild.engine.recording import Recorder
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cogbuild.database.pairs import Outcome
     from cogbuild.engine.events import Event, Listener
+    from cogbuild.engine.underway import Attempted
     from cogbuild.planner import Judge, Judged
     from cogbuild.project import Project
 

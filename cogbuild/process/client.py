@@ -1,4 +1,4 @@
-"""A worker as the pool sees it: a process to talk to, one command at a time."""
+"""A worker as the pool sees it: a process to talk to, which runs one command at a time."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cogbuild.process.lines import Lines
-from cogbuild.process.values import Command, Ended, Level, Protection, Reason, View
+from cogbuild.process.values import NOT_STARTED, Command, Ended, Level, Protection, Reason, View
 from cogbuild.process.wire import Channel, Order, ViewOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from cogbuild.process.masking import Mask
-    from cogbuild.process.values import Sink
+    from cogbuild.process.hearing import Hearing
 
-__all__ = ["Log", "Refused", "Worker", "order_for"]
+__all__ = ["Refused", "Worker", "order_for"]
 
 _PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker", "__main__.py")
 # An interpreter of an unusual place may need this to find its own library; the rest of our environment stays here.
@@ -45,7 +43,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         self._channel = Channel(ours)
         self._lock = threading.Lock()
-        self._busy = False
+        self._flying: deque[Hearing] = deque()  # what was sent and has not ended
         self._group = ""
         self.last_root: Path | None = None  # where its last command had its view
         # A session of its own: Ctrl-C on the terminal is for us alone. And an exec of a small program rather than a
@@ -77,82 +75,82 @@ class Worker:
             case _:
                 raise Refused("its worker ended before it was ready")
 
-    def run(
-        self,
-        order: Order,
-        cancelled: Callable[[], bool],
-        write: Callable[[bytes], bool],
-        on_line: Callable[[bytes], None] | None,
-        mask: Mask | None = None,
-    ) -> Ended:
-        """Run one command to its end. An exception of *write* or *on_line* ends the worker with all it holds."""
+    def run(self, order: Order, hearing: Hearing, cancelled: Callable[[], bool]) -> Ended:
+        """Run one command to its end, on a worker that has no other. An exception of who hears it ends the worker."""
+        if not self.send(order, hearing, cancelled):
+            return Ended(Reason.CANCELLED, detail=NOT_STARTED)
+        while True:
+            for _, ended in self.heard():
+                assert ended is not None, "nobody calls back what nobody waits behind"
+                return ended
+
+    def send(self, order: Order, hearing: Hearing, cancelled: Callable[[], bool]) -> bool:
+        """Have a command run once those have ended that were sent before; False where that was *cancelled*."""
         with self._lock:
             # Under the lock that ``stop`` takes, so that no command slips in between a flag set and a worker told.
             if cancelled():
-                return Ended(Reason.CANCELLED, detail="not started any more")
-            self._busy = True
+                return False
+            self._flying.append(hearing)
             with contextlib.suppress(OSError):  # gone: the answer, or its lack, says more
                 self._channel.send("run", *order.packed())
+        return True
+
+    def heard(self) -> list[tuple[Hearing, Ended | None]]:
+        """Wait until the worker says something; return what has ended by that, the first first.
+
+        None: the command has not begun and will not, because it was called back or the worker is gone.
+        An exception of who hears a command ends the worker with all it holds, and is raised.
+        """
+        ended: list[tuple[Hearing, Ended | None]] = []
+        message = self._channel.receive()
+        while True:
+            if message is not None and message[0] == "back":
+                ended += [(self._landed(-1), None) for _ in range(message[1])][::-1]
+            else:
+                self._take(message, ended)
+            if message is None or (message := self._channel.waiting()) is None:
+                return ended
+
+    def _take(self, message: tuple[Any, ...] | None, ended: list[tuple[Hearing, Ended | None]]) -> None:
+        hearing = self._flying[0]
         try:
-            return self._listen(write, on_line) if mask is None else self._listen_masked(write, on_line, mask)
+            if message is None:
+                self.end()
+                end: Ended | None = hearing.lost("its worker was killed")
+            else:
+                end = hearing.take(message)
         except BaseException:
             self.end()
             raise
-        finally:
-            with self._lock:
-                self._busy = False
+        if end is None:
+            return
+        ended.append((self._landed(0), end))
+        if end.reason is Reason.LOST:
+            self.end()
+            ended += [(self._landed(0), None) for _ in range(len(self._flying))]
 
-    def _listen_masked(
-        self, write: Callable[[bytes], bool], on_line: Callable[[bytes], None] | None, mask: Mask
-    ) -> Ended:
-        """As ``_listen``, with what *mask* knows taken out of everything before anybody sees it."""
-        from cogbuild.process.masking import Masked
+    def _landed(self, at: int) -> Hearing:
+        with self._lock:
+            return self._flying.pop() if at else self._flying.popleft()
 
-        lines = Lines(on_line)
-        stream = Masked(mask)
+    def call_back(self) -> None:
+        """Have what has not begun given back, by what is heard next."""
+        with contextlib.suppress(OSError):
+            self._channel.send("back")
 
-        def take(data: bytes) -> bool:
-            if not write(data):
-                lines.hush()
-            lines.feed(data)
-            return True
+    @property
+    def flying(self) -> int:
+        """How many commands were sent and have not ended."""
+        return len(self._flying)
 
-        ended = self._listen(lambda data: take(stream.feed(data)), None)
-        take(stream.close())
-        lines.close()
-        # Of a stdout that was cut, the end may be a part of what is not to be seen.
-        stdout = mask.split(ended.stdout)[0] if ended.stdout_cut else mask.data(ended.stdout)
-        return replace(ended, stdout=stdout, last_line=lines.last)
-
-    def _listen(self, write: Callable[[bytes], bool], on_line: Callable[[bytes], None] | None) -> Ended:
-        lines = Lines(on_line)
-        size = 0
-        while True:
-            match self._channel.receive():
-                case ("log", bytes(data)):
-                    size += len(data)
-                    if not write(data):
-                        lines.hush()
-                    lines.feed(data)
-                case ("end", dict(fields)):
-                    lines.close()
-                    return _ended(fields, lines.last, size)
-                case other:
-                    lines.close()
-                    return Ended(
-                        Reason.LOST, detail=self._autopsy(other), last_line=lines.last, log_bytes=size
-                    )
-
-    def _autopsy(self, last: tuple[Any, ...] | None) -> str:
-        self.end()
-        if last is not None:
-            return f"its worker gave up: {last[-1]}"
-        return "its worker was killed"
+    def fileno(self) -> int:
+        """Return what can be read from when there is something to hear."""
+        return self._channel.socket.fileno()
 
     def stop(self) -> None:
-        """Ask the running command, if there is one, to end."""
+        """Ask the running command, if there is one, to end, and what was sent behind it not to begin."""
         with self._lock:
-            if self._busy:
+            if self._flying:
                 with contextlib.suppress(OSError):
                     self._channel.send("stop")
 
@@ -184,11 +182,6 @@ def _end_group(group: str) -> None:
         time.sleep(0.005)  # a group is busy until its last process is quite gone
 
 
-def _ended(fields: dict[str, Any], last_line: bytes, log_bytes: int) -> Ended:
-    reason = Reason(fields.pop("reason"))
-    return Ended(reason, last_line=last_line, log_bytes=log_bytes, **fields)
-
-
 def order_for(command: Command, *, mounts: bool) -> Order:
     """Return *command* as bytes; without *mounts* what it may see is not the worker's to arrange."""
     return Order(
@@ -214,28 +207,3 @@ def _view_order(view: View) -> ViewOrder:
         memory_limit=view.memory_limit,
         sealed=view.sealed,
     )
-
-
-class Log:
-    """Where stderr and its lines go, up to a limit; past it one line says so, and nobody hears more."""
-
-    def __init__(self, file: Sink | None, limit: int, on_line: Callable[[bytes], None] | None = None) -> None:
-        self._file = file
-        self._left = limit
-        self._limit = limit
-        self._on_line = on_line
-
-    def write(self, data: bytes) -> bool:
-        """Write what there is still room for; return whether the lines of *data* are to be heard."""
-        if self._file is None:
-            return True
-        if self._left < 0:
-            return False
-        self._file.write(data[: self._left])
-        self._left -= len(data)
-        if self._left < 0:
-            said = b"[cogbuild] cut here: the log reached its limit of %d bytes" % self._limit
-            self._file.write(b"\n" + said + b"\n")
-            if self._on_line is not None:
-                self._on_line(said)
-        return self._left >= 0

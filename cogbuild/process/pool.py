@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from cogbuild.errors.adapters_process import ProtectionRefused, ProtectionUnknown
 from cogbuild.process import bubblewrap
-from cogbuild.process.client import Log, Refused, Worker, order_for
-from cogbuild.process.values import Command, Ended, Level, Protection, Reason
+from cogbuild.process.client import Refused, Worker, order_for
+from cogbuild.process.hearing import Hearing
+from cogbuild.process.values import NOT_STARTED, Command, Ended, Level, Protection, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ class Pool:
         """
         with self._free:
             if self._cancelled:
-                return Ended(Reason.CANCELLED, detail="not started any more")
+                return Ended(Reason.CANCELLED, detail=NOT_STARTED)
             level = self.protection.level
             if command.view is not None and not self.protection.overlay:
                 why = self.protection.notes.get("overlay", f"there are no views at the level {level}")
@@ -83,8 +84,8 @@ class Pool:
                 return Ended(Reason.LOST, detail=f"no worker could be started: {error}")
             usable = False
             try:
-                kept = Log(log, command.log_limit, on_line)
-                ended = worker.run(order, lambda: self._cancelled, kept.write, on_line, mask)
+                hearing = Hearing(log, command.log_limit, on_line, mask)
+                ended = worker.run(order, hearing, lambda: self._cancelled)
                 usable = ended.reason is not Reason.LOST and level is not Level.BUBBLEWRAP
                 return ended
             finally:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
             """Take all of *data*."""
 
 
-__all__ = ["Command", "Ended", "Level", "Protection", "Reason", "View"]
+__all__ = ["NOT_STARTED", "Command", "Ended", "Level", "Protection", "Reason", "View"]
+
+
+#: What is said of a command that was cancelled before it began.
+NOT_STARTED = "not started any more"
 
 
 class Level(StrEnum):

@@ -14,11 +14,12 @@ from cogbuild.process.worker.start import start, why_not
 from cogbuild.process.worker.views import Stage, StageFailed
 
 if TYPE_CHECKING:
-    from cogbuild.process.wire import Channel, Order
+    from cogbuild.process.wire import Order
+    from cogbuild.process.worker.inbox import Inbox
     from cogbuild.process.worker.keepers import Keeper
     from cogbuild.process.worker.memory import OomCounter
 
-__all__ = ["Cut", "perform"]
+__all__ = ["perform"]
 
 # How long output is awaited after the program itself has ended: what it left behind may hold its pipes for ever.
 _DRAIN = 0.5
@@ -31,11 +32,7 @@ _LONGEST_PATH = 4096
 _SHELL_KILLED = 128 + signal.SIGKILL
 
 
-class Cut(Exception):
-    """The other end of the channel is closed."""
-
-
-def perform(order: Order, channel: Channel, keeper: Keeper, oom: OomCounter, stage: Stage) -> dict[str, Any]:
+def perform(order: Order, inbox: Inbox, keeper: Keeper, oom: OomCounter, stage: Stage) -> dict[str, Any]:
     """Run one command; stderr goes out as it comes, and the fields of ``Ended`` are returned.
 
     After: nothing that the command started is left. What *stage* holds is for the caller to strike.
@@ -52,7 +49,7 @@ def perform(order: Order, channel: Channel, keeper: Keeper, oom: OomCounter, sta
     stdout = os.pipe()
     stderr = os.pipe()
     try:
-        run = _Run(order, channel, keeper, oom, (stdout[0], stderr[0]))
+        run = _Run(order, inbox, keeper, oom, (stdout[0], stderr[0]))
         try:
             failure = run.begin((stdout[1], stderr[1]))
         finally:
@@ -66,10 +63,11 @@ def perform(order: Order, channel: Channel, keeper: Keeper, oom: OomCounter, sta
 
 class _Run:
     def __init__(
-        self, order: Order, channel: Channel, keeper: Keeper, oom: OomCounter, pipes: tuple[int, int]
+        self, order: Order, inbox: Inbox, keeper: Keeper, oom: OomCounter, pipes: tuple[int, int]
     ) -> None:
         self._order = order
-        self._channel = channel
+        self._inbox = inbox
+        self._channel = inbox.channel
         self._keeper = keeper
         self._oom = oom
         self._stdout, self._stderr = pipes
@@ -123,7 +121,7 @@ class _Run:
         for source in (*self._reading, ended, self._channel.socket.fileno()):
             poll.register(source, select.POLLIN)
         while self._status is None or self._reading:
-            if self._channel.waiting() is not None:
+            if self._inbox.stopped:
                 self._stop("cancelled")
             pause = min(self._chore, self._until) - time.monotonic()
             ready = poll.poll(max(0.0, pause * 1000))
@@ -137,7 +135,7 @@ class _Run:
                     self._reap(os.WNOHANG)
                     self._until = 0.0 if self._stopped else time.monotonic() + _DRAIN
                 elif source not in self._reading:
-                    self._hear()
+                    self._inbox.hear()
                 elif not self._take(source):
                     poll.unregister(source)
                     self._reading.discard(source)
@@ -155,11 +153,6 @@ class _Run:
             return False
         self._stop("timeout")
         return True
-
-    def _hear(self) -> None:
-        if self._channel.receive() is None:
-            raise Cut
-        self._stop("cancelled")
 
     def _stop(self, reason: str) -> None:
         """Ask the program itself to end; its grace begins."""

@@ -8,11 +8,12 @@ import signal
 from contextlib import suppress
 from socket import socket
 
-from cogbuild.process.wire import Channel, Order
+from cogbuild.process.wire import Channel
 from cogbuild.process.worker import space
+from cogbuild.process.worker.inbox import Cut, Inbox
 from cogbuild.process.worker.keepers import Cgroup, Keeper, keeper_for
 from cogbuild.process.worker.memory import OomCounter
-from cogbuild.process.worker.run import Cut, perform
+from cogbuild.process.worker.run import perform
 
 __all__ = ["main"]
 
@@ -61,12 +62,10 @@ def _serve(channel: Channel, keeper: Keeper, own: space.Space) -> None:
     oom = OomCounter()
     gc.collect()
     gc.freeze()
-    while (message := channel.receive()) is not None:
-        kind, *fields = message
-        if kind != "run":
-            continue  # a request to stop what has just ended
-        order = Order.unpacked(tuple(fields))
-        result = perform(order, channel, keeper, oom, own.stage)
+    inbox = Inbox(channel)
+    while True:
+        order = inbox.next()
+        result = perform(order, inbox, keeper, oom, own.stage)
         if order.view is not None and order.view.disk is not None:
             own.stage.strike()  # whoever owns that directory may want to remove it at once
         channel.send("end", result)
