@@ -316,8 +316,10 @@ def _declared_links(project: Project) -> dict[str, str]:
     return live_directories(str(project.root), sources)
 
 
-def find(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
-    """Return the entries that *prefix* names: one model, in each of its repos or in *repos*.
+def find(
+    project: Project, prefix: str, repos: Sequence[str] = (), scope: str = "*", *, live: bool = True
+) -> list[EntryRow]:
+    """Return the entries that *prefix* names: one model, in each of its repos or in *repos*, as far as *scope* goes.
 
     Raises ``UnknownModel`` and ``AmbiguousModel``.
     """
@@ -328,7 +330,7 @@ def find(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[Entry
             expected=f"{SHORTEST_PREFIX} to 40 hex digits of its ID",
             repo=", ".join(repos) or None,
         )
-    found = models.entries(project.con, prefix=name, repos=repos)
+    found = models.entries(project.con, prefix=name, repos=repos, scope=scope, live=live)
     if not found:
         raise UnknownModel(model=prefix, repo=", ".join(repos) or None)
     ids = sorted({entry.model for entry in found})

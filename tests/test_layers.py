@@ -39,6 +39,7 @@ FLOORS = {
     "scaffold": 7,
     "report": 7,
     "views": 7,
+    "asked": 8,
     "tasks": 8,
     "client": 9,
     "server": 9,
@@ -52,6 +53,7 @@ SAME_FLOOR = {
     ("archive", "fingerprint"),
     ("remote", "fingerprint"),  # a directory is sent as the entries of its tree
     ("report", "views"),  # reports word what views gather
+    ("report", "housekeeping"),  # … and what housekeeping finds
 }
 TOP = {"__init__", "__main__"}
 

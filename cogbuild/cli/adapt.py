@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, known_repos, print_json, with_server
+from cogbuild.cli.common import Failure, Output, adapter_dirs, as_json, print_json, told, with_server
 
 if TYPE_CHECKING:
     from cogbuild.engine import Event, Result
-    from cogbuild.planner import Judged, Plan
+    from cogbuild.planner import Plan
     from cogbuild.project import Project
     from cogbuild.report.watching import Watcher
     from cogbuild.tasks.running import Run
@@ -81,6 +81,7 @@ def adapt(
 
             click.echo(summary(fresh))
             return
+    from cogbuild.asked import known_repos
     from cogbuild.planner import Selection
 
     planner = output.planner(directories)
@@ -163,37 +164,8 @@ def _as_json(project: Project, run: Run, results: list[Result]) -> dict[str, Any
 
 
 def _foretell(plan: Plan, *, in_json: bool) -> None:
-    from cogbuild.report.foretold import foretold_json, foretold_lines, totals
+    from cogbuild.asked.kept import foretold
 
-    counts: dict[str, int] = {}
-    rows: list[dict[str, Any]] = []
-
-    def said(judged: Judged) -> None:
-        kind = str(judged.verdict.kind)
-        counts[kind] = counts.get(kind, 0) + 1
-        if in_json:
-            rows.append(foretold_json(judged))
-            return
-        for line in foretold_lines(judged):
-            click.echo(line)
-
-    for judged in plan:
-        said(plan.judge.explained(judged))
-    counts["fresh"] = max(0, plan.pairs - sum(counts.values()))
-    if in_json:
-        from cogbuild.report.summary import problems_json
-        from cogbuild.verdict import Kind
-
-        print_json(
-            {
-                "results": rows,
-                "summary": {str(kind): counts.get(kind, 0) for kind in Kind},
-                "problems": problems_json(plan.problems),
-            }
-        )
-    else:
-        for problem in plan.problems:
-            click.echo(str(problem.error))
-        click.echo(totals(counts))
+    told(foretold(plan), in_json=in_json)
     if plan.problems:
         raise Failure(2)

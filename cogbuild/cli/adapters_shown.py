@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -53,22 +54,24 @@ def adapter_json(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
 
 def adapter_lines(item: Surveyed, made: dict[str, int], indent: str = "") -> list[str]:
     """Return one adapter: its name and where from, then what it is and what is wrong with it."""
-    from cogbuild.cli.layout import heading, wrapped
+    from cogbuild.report.tables import heading, page, wrapped
 
+    on = page(sys.stdout)
     if item.adapter is None and item.error is not None:
-        lines = list(heading(f"{indent}{item.name or '?'}", [item.source]))
+        lines = list(heading(f"{indent}{item.name or '?'}", [item.source], on))
     else:
         count = made.get(item.name or "", 0)
         lines = list(
             heading(
                 f"{indent}{item.name or '?'}",
                 [item.source, _plural(count, "pair") + " made" if count else ""],
+                on,
             )
         )
     said = _described(item.adapter) if item.adapter is not None else []
     if item.error is not None:
         said.append(f"can't be used: {_one_line(item.error)}")
-    return [*lines, *(line for text in said for line in wrapped(text, indent + "  "))]
+    return [*lines, *(line for text in said for line in wrapped(text, indent + "  ", on))]
 
 
 def _plural(count: int, what: str) -> str:

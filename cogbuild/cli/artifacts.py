@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, as_json, known_repos, print_json
+from cogbuild.cli.common import Failure, Output, as_json, print_json, told
 
 if TYPE_CHECKING:
-    from cogbuild.database.pairs import Artifact
     from cogbuild.housekeeping.lost import Looked
-    from cogbuild.housekeeping.made import Made
     from cogbuild.project import Project
 
 REPO = click.option(
@@ -47,79 +45,13 @@ def ls(
     in_json: bool,
 ) -> None:
     """List artifacts, those of the newest models first."""
-    from cogbuild.housekeeping.made import every
+    from cogbuild.asked import kept
+    from cogbuild.database.browsing import Repos
 
-    project = output.project
-    known_repos(project, repos)
-    active = _active(project)
-    found = (
-        item
-        for item in every(project, prefixes=models, repos=repos, adapters=adapters)
-        if not (lost and item.outcome.lost is None) and not (orphaned and item.adapter in active)
+    answer = kept.artifacts(
+        output.project, Repos(repos), models=models, adapters=adapters, lost=lost, orphaned=orphaned
     )
-    if in_json:
-        rows = [_row(project, item, orphaned=item.adapter not in active) for item in found]
-        print_json({"artifacts": rows})
-        return
-    empty = True
-    for item in found:
-        empty = False
-        for line in _lines(project, item, orphaned=item.adapter not in active):
-            click.echo(line)
-    if empty:
-        click.echo("no artifacts" if not (lost or orphaned) else "none")
-
-
-def _active(project: Project) -> set[str]:
-    from cogbuild.adapters import survey
-
-    return {item.name for item in survey(project) if item.name is not None}
-
-
-def _row(project: Project, item: Made, *, orphaned: bool) -> dict[str, Any]:
-    from cogbuild.report.words import iso
-
-    outcome = item.outcome
-    return {
-        "pair": item.name,
-        "repo": item.entry.repo,
-        "model": item.entry.model,
-        "adapter": item.adapter,
-        "artifacts": [_artifact(project, artifact) for artifact in outcome.artifacts],
-        "made": iso(outcome.made),
-        "how": outcome.how,
-        "seen": iso(outcome.seen),
-        "lost": outcome.lost,
-        "pinned": item.pinned,
-        "orphaned": orphaned,
-    }
-
-
-def _artifact(project: Project, item: Artifact) -> dict[str, Any]:
-    return {
-        "name": item.name,
-        "uri": project.uri(item),
-        "media_type": item.media_type,
-        "digest": item.digest,
-        "size": item.size,
-    }
-
-
-def _lines(project: Project, item: Made, *, orphaned: bool) -> list[str]:
-    from cogbuild.cli.layout import heading
-    from cogbuild.errors import printable
-    from cogbuild.report import age, amount
-
-    sizes = [artifact.size for artifact in item.outcome.artifacts if artifact.size is not None]
-    facts = [amount(sum(sizes)) if sizes else "", f"{age(item.outcome.made)} ago"]
-    facts += [word for word, so in (("pinned", item.pinned), ("orphaned", orphaned)) if so]
-    lines = list(heading(item.name, facts))
-    for artifact in item.outcome.artifacts:
-        name = f"{artifact.name}: " if artifact.name else ""
-        lines.append(f"  {name}{printable(project.uri(artifact))}")
-    if item.outcome.lost is not None:
-        lines.append(f"  lost: {item.outcome.lost}")
-    return lines
+    told(answer, in_json=in_json)
 
 
 # -- get ----------------------------------------------------------------------------------------------------------
@@ -166,7 +98,9 @@ def get(
     artifact = the_artifact(made, name)
     path = fetch(project, made, artifact, Path(target), force=force)
     if in_json:
-        print_json({"pair": made.name, "artifact": _artifact(project, artifact), "path": str(path)})
+        from cogbuild.report.artifacts import artifact_json
+
+        print_json({"pair": made.name, "artifact": artifact_json(project, artifact), "path": str(path)})
     else:
         click.echo(path)
 
@@ -218,9 +152,11 @@ def verify(
 
 
 def _looked(project: Project, item: Looked) -> dict[str, Any]:
+    from cogbuild.report.artifacts import artifact_json
+
     return {
         "pair": item.made.name,
-        **_artifact(project, item.artifact),
+        **artifact_json(project, item.artifact),
         "state": str(item.state),
         "detail": item.detail or None,
         "aside": str(item.aside) if item.aside else None,

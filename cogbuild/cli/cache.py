@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cogbuild.cli.common import Failure, Output, as_json, print_json
+from cogbuild.cli.common import Failure, Output, as_json, print_json, told
 
 _DIGITS = 12
 
@@ -138,38 +138,9 @@ def diff(output: Output, *, one: str, other: str, in_json: bool) -> None:
 @click.pass_obj
 def stats(output: Output, *, in_json: bool) -> None:
     """Show what the cache was good for, by adapter, and what is kept."""
-    from dataclasses import asdict
+    from cogbuild.asked.kept import cache_stats
 
-    from cogbuild.environment import list_environments
-    from cogbuild.housekeeping.records import counted
-    from cogbuild.report import amount, span
-    from cogbuild.report.tables import Column, page, table
-
-    project = output.project
-    counters = counted(project)
-    records = sum(1 for _ in project.cache.keys())  # noqa: SIM118 - no mapping
-    environments = list_environments(project.data / "envs")
-    volume = project.cache.volume()
-    size = sum(item.size for item in environments)
-    if in_json:
-        print_json(
-            {
-                "adapters": [asdict(item) | {"hits": item.restored} for item in counters],
-                "records": {"count": records, "bytes": volume},
-                "environments": {"count": len(environments), "bytes": size},
-            }
-        )
-        return
-    heads = ("runs", "hits", "misses", "restored", "saved")
-    columns = [Column("adapter", cut=True), *(Column(head, right=True) for head in heads)]
-    rows = [
-        [item.adapter, *map(str, (item.runs, item.restored, item.misses, item.restored)), span(item.saved)]
-        for item in counters
-    ]
-    for line in table(columns, rows, page(sys.stdout)) if rows else []:
-        click.echo(line)
-    click.echo(f"{records} records, {amount(volume)}")
-    click.echo(f"{len(environments)} environments, {amount(size)}")
+    told(cache_stats(output.project), in_json=in_json)
 
 
 @cache.command("verify")

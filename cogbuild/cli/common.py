@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeVar
 
+    from cogbuild.asked import Answer
     from cogbuild.database.models import EntryRow
     from cogbuild.errors import CogbuildError
     from cogbuild.planner import Planner
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "known_repos", "one_entry", "tell", "with_server"]
+__all__ = ["Failure", "Output", "adapter_dirs", "as_json", "one_entry", "tell", "told", "with_server"]
 
 
 class Failure(Exception):
@@ -105,17 +106,16 @@ def one_entry(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[
     return library.find(project, prefix, repos)
 
 
-def known_repos(project: Project, repos: Sequence[str]) -> None:
-    """Raise ``UnknownRepo`` for a repo that never held a model: a slip of the pen is not "nothing to do".
+def told(answer: Answer, *, in_json: bool) -> None:
+    """Print an answer on stdout."""
+    if in_json:
+        print_json(answer.json())
+        return
+    from cogbuild.report.tables import page
 
-    To be asked after live directories were looked at, since these bring repos along.
-    """
-    from cogbuild.database import models
-    from cogbuild.errors.models import UnknownRepo
-
-    for repo in repos:
-        if not project.exists or not models.entries(project.con, repos=[repo], live=False, limit=1):
-            raise UnknownRepo(repo=repo)
+    on = page(sys.stdout)
+    for line in answer.lines(on):
+        click.echo(line, color=on.colour)
 
 
 def tell(error: CogbuildError) -> int:

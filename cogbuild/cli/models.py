@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ from cogbuild.cli.common import (
     Failure,
     Output,
     as_json,
-    known_repos,
     one_entry,
     print_json,
     tell,
+    told,
     with_server,
 )
 
@@ -141,26 +140,17 @@ def ls(
 
         ask(server, token, ("models",), {"repo": repos}, in_json=in_json)
         return
-    from cogbuild.database import models as rows
+    from cogbuild.asked.models import listed
+    from cogbuild.database.browsing import Repos
     from cogbuild.library import refresh_links
-    from cogbuild.report.models import entry_json, listing
-    from cogbuild.report.summary import problems_json
-    from cogbuild.report.tables import page
 
     project = output.project
     problems = refresh_links(project)
-    known_repos(project, repos)
-    found = rows.entries(project.con, repos=repos) if project.exists else []
-    if in_json:
-        print_json({"models": [entry_json(entry) for entry in found], "problems": problems_json(problems)})
-        return
-    for problem in problems:
-        click.echo(str(problem.error), err=True)
-    if not found:
-        click.echo("no models; add one with `cogbuild models add PATH`")
-        return
-    for line in listing(found, page(sys.stdout)):
-        click.echo(line)
+    answer = listed(project, Repos(repos), problems=problems)
+    if not in_json:
+        for problem in problems:
+            click.echo(str(problem.error), err=True)
+    told(answer, in_json=in_json)
 
 
 @models.command()
@@ -178,18 +168,12 @@ def show(
 
         ask(server, token, ("models", model), {"repo": repo}, in_json=in_json)
         return
-    from cogbuild.report.models import model_json, model_lines
-    from cogbuild.views.models import model_view
+    from cogbuild.asked.models import shown
+    from cogbuild.database.browsing import Repos
+    from cogbuild.library import refresh_links
 
-    views = [model_view(output.project, entry) for entry in _entries(output, model, repo)]
-    if in_json:
-        print_json({"models": [model_json(view) for view in views]})
-        return
-    for number, view in enumerate(views):
-        if number:
-            click.echo()
-        for line in model_lines(view):
-            click.echo(line)
+    refresh_links(output.project)
+    told(shown(output.project, model, Repos((repo,) if repo else ())), in_json=in_json)
 
 
 def _entries(output: Output, model: str, repo: str | None) -> list[EntryRow]:

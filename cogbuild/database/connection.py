@@ -265,7 +265,8 @@ class Database:
         con.execute("PRAGMA temp_store=MEMORY")
         found = self._check_format(con)
         for statement in _statements(found) if found else ():  # 0: no database of ours
-            con.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+            if statement.startswith("CREATE TABLE"):  # indexes of tables that are there are only faster
+                con.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
 
     def _check_format(self, con: sqlite3.Connection) -> int:
         found: int = con.execute("PRAGMA user_version").fetchone()[0]

@@ -87,6 +87,7 @@ def entries(
     eids: Iterable[int] | None = None,
     prefix: str | None = None,
     repos: Sequence[str] = (),
+    scope: str = "*",
     above: int | None = None,
     limit: int = -1,
     offset: int = 0,
@@ -94,7 +95,8 @@ def entries(
 ) -> list[EntryRow]:
     """Return live entries, newest first: those of *eids*, or whose model ID starts with *prefix*, in *repos*, …
 
-    With ``live=False`` also those that were removed or superseded.
+    *scope* is ``user/name``, ``user/*`` or ``*``: others are as if they were not there. With ``live=False`` also those
+    that were removed or superseded.
     """
     where, values = ["e.live" if live else "1"], []
     if eids is not None:
@@ -106,6 +108,9 @@ def entries(
     if repos:
         where.append(f"r.user || '/' || r.name IN ({','.join('?' * len(repos))})")
         values += list(repos)
+    if scope != "*":
+        where.append("r.user = ? AND ? IN (r.name, '*')")
+        values += scope.split("/", 1)
     if above is not None:
         where.append("e.seq > ?")
         values.append(str(above))

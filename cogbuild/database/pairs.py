@@ -414,6 +414,24 @@ def attempts(con: sqlite3.Connection, eid: int, aid: int) -> list[Attempt]:
     ]
 
 
+def last_attempt(con: sqlite3.Connection, eid: int, aid: int) -> Attempt | None:
+    """Return the last attempt of a pair."""
+    row = con.execute(
+        _ATTEMPT + "WHERE a.eid = ? AND a.aid = ? ORDER BY a.id DESC LIMIT 1", (eid, aid)
+    ).fetchone()
+    return _attempt(row) if row else None
+
+
+def durations(con: sqlite3.Connection, names: Iterable[str]) -> dict[str, float]:
+    """Return how many seconds attempts took, of those that are known here."""
+    found = {}
+    for name in names:
+        row = con.execute("SELECT microseconds FROM attempts WHERE id = ?", (attempt_bytes(name),)).fetchone()
+        if row is not None:
+            found[name] = row[0] / 1e6
+    return found
+
+
 def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
     """Return one attempt."""
     row = con.execute(_ATTEMPT + "WHERE a.id = ?", (attempt_bytes(name),)).fetchone()

@@ -95,6 +95,7 @@ CREATE TABLE jobs(
 CREATE INDEX jobs_to_do ON jobs(priority DESC, jid) WHERE state IN ('queued', 'running');
 CREATE UNIQUE INDEX jobs_once ON jobs(owner, once) WHERE once IS NOT NULL;
 CREATE TABLE candidates(eid INTEGER NOT NULL, job TEXT NOT NULL, PRIMARY KEY(eid, job)) WITHOUT ROWID;
+CREATE INDEX outcomes_without ON outcomes(aid, eid) WHERE reason IS NOT NULL;
 """
 
 STEPS = (_FIRST, _SECOND)

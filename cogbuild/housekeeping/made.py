@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import browsing, feed, models, pairs
+from cogbuild.database.browsing import ALL, Repos
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.housekeeping import (
     ArtifactGone,
@@ -21,6 +22,7 @@ from cogbuild.planner.judging import pair_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from cogbuild.database.browsing import Place
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
@@ -54,10 +56,14 @@ def every(
     project: Project,
     *,
     prefixes: Sequence[str] = (),
-    repos: Sequence[str] = (),
+    repos: Repos = ALL,
     adapters: Sequence[str] = (),
+    after: Place | None = None,
+    upto: Place | None = None,
 ) -> Iterator[Made]:
     """Yield the pairs that made something, the newest models first; empty selections mean all.
+
+    Without *prefixes*, only of the models right *after* a place and *upto* another.
 
     Raises ``UnknownModel``, ``AmbiguousModel`` and ``UnknownAdapter``.
     """
@@ -65,12 +71,18 @@ def every(
         return
     names = _adapters(project, adapters)
     if not prefixes:
-        start = 0
-        while found := models.entries(project.con, repos=repos, limit=_CHUNK, offset=start):
-            yield from _of(project, found, names)
-            start += _CHUNK
+        while places := browsing.newest(project.con, repos, limit=_CHUNK, after=after):
+            eids = [place.eid for place in places if upto is None or place >= upto]
+            yield from _of(project, models.entries(project.con, eids=eids), names)
+            if len(eids) < len(places):
+                return
+            after = places[-1]
         return
-    entries = {entry.eid: entry for prefix in prefixes for entry in library.find(project, prefix, repos)}
+    entries = {
+        entry.eid: entry
+        for prefix in prefixes
+        for entry in library.find(project, prefix, repos.names, repos.scope)
+    }
     yield from _of(project, list(entries.values()), names)
 
 
@@ -104,7 +116,7 @@ def chosen(
     Raises ``NotMade`` and ``NotApplicableHere`` where one pair was named and has made nothing.
     """
     if prefix is None or adapter is None:
-        return list(every(project, prefixes=[prefix] if prefix else (), repos=repos))
+        return list(every(project, prefixes=[prefix] if prefix else (), repos=Repos(tuple(repos))))
     entries = library.find(project, prefix, repos)
     aid = feed.adapter_id(project.con, adapter)
     if aid is None:

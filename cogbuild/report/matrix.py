@@ -117,6 +117,9 @@ def _wrapped(items: Sequence[str], on: Page) -> Iterator[str]:
 
 
 def _place(matrix: Matrix) -> str:
+    if matrix.first is None:
+        count = len(matrix.rows)
+        return f"{count} model{'' if count == 1 else 's'}" + ("; there are more" if matrix.more else "")
     last = matrix.first + len(matrix.rows) - 1
     if matrix.first == 1 and not matrix.more:
         return f"{last} model{'' if last == 1 else 's'}"
@@ -141,6 +144,8 @@ def matrix_json(matrix: Matrix) -> dict[str, Any]:
                         "adapter": pair.adapter,
                         "state": str(pair.state),
                         "since": iso(pair.since),
+                        "seconds": pair.seconds,
+                        "fidelity": pair.fidelity._asdict() if pair.fidelity else None,
                         "detail": pair.detail,
                     }
                     for pair in row.values()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["Cell", "Column", "Page", "facts", "page", "table"]
+__all__ = ["Cell", "Column", "Page", "facts", "heading", "page", "table", "wrapped"]
 
 _GAP = "  "
 _CODES = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2", "bold": "1"}
@@ -124,3 +124,30 @@ def facts(rows: Iterable[tuple[str, str]], *, indent: str = "") -> Iterator[str]
         yield f"{indent}{label:<{width}}  {first}".rstrip()
         for line in more:
             yield f"{indent}{'':<{width}}  {line}".rstrip()
+
+
+def heading(head: str, facts: Iterable[str], on: Page) -> Iterator[str]:
+    """Yield a heading with its facts behind it, or below it where there is too little room for both."""
+    said = _GAP.join(fact for fact in facts if fact)
+    if said and on.width is not None and len(head) + len(_GAP) + len(said) > on.width:
+        yield head
+        yield _GAP + said
+    else:
+        yield _GAP.join(part for part in (head, said) if part)
+
+
+def wrapped(text: str, indent: str, on: Page) -> Iterator[str]:
+    """Yield words on as many lines as there have to be; a word that is longer than a line stays whole."""
+    import textwrap
+
+    if on.width is None:
+        yield indent + text
+        return
+    yield from textwrap.wrap(
+        text,
+        max(on.width, 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

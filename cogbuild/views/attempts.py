@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import feed, pairs
 from cogbuild.engine.places import notes_in
 from cogbuild.errors.adapters import UnknownAdapter
-from cogbuild.errors.models import UnknownModel
+from cogbuild.errors.models import AmbiguousModel, UnknownModel
 from cogbuild.workspace import is_free
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from cogbuild.database.models import EntryRow
+    from cogbuild.database.pairs import Attempt
     from cogbuild.project import Project
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "entries_ever",
     "is_running",
     "kept_log",
+    "running_pairs",
     "shown_by_default",
+    "tried_by_id",
 ]
 
 
@@ -50,21 +53,20 @@ class Tried:
     work: Path | None = None  # while it runs: the directory of the process that runs it
 
 
-def entries_ever(project: Project, prefix: str, repos: Sequence[str] = ()) -> list[EntryRow]:
+def entries_ever(
+    project: Project, prefix: str, repos: Sequence[str] = (), scope: str = "*"
+) -> list[EntryRow]:
     """Return the entries that a prefix of an ID names; where none is live, those that were.
 
     Raises ``UnknownModel`` and ``AmbiguousModel``.
     """
     try:
-        return library.find(project, prefix, repos)
-    except UnknownModel:
-        short = len(prefix) < library.SHORTEST_PREFIX
-        if short or not prefix.isalnum() or not project.exists:
-            raise
-        found = models.entries(project.con, prefix=prefix.lower(), repos=repos, live=False)
-        if len({entry.model for entry in found}) != 1:
-            raise
-        return found
+        return library.find(project, prefix, repos, scope)
+    except UnknownModel as unknown:
+        try:
+            return library.find(project, prefix, repos, scope, live=False)
+        except AmbiguousModel:
+            raise unknown from None
 
 
 def adapter_number(project: Project, name: str, active: Sequence[str] = ()) -> int | None:
@@ -86,49 +88,64 @@ def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[Tried]:
     """Return the attempts of a pair, the first first; those that run now are the last."""
     aid = feed.adapter_id(project.con, adapter)
     ended = pairs.attempts(project.con, entry.eid, aid) if aid is not None else []
-    tried = [
-        Tried(
-            number,
-            item.id,
-            item.kind,
-            item.started,
-            item.seconds,
-            item.status,
-            item.detail,
-            item.reasons,
-            _log(project, item.id),
-        )
-        for number, item in enumerate(ended, 1)
-    ]
+    tried = [_ended(project, number, item) for number, item in enumerate(ended, 1)]
     known = {item.id for item in ended}
     running = [item for item in _running(project, entry.eid, adapter) if item.id not in known]
     return tried + [
-        Tried(len(tried) + at, *_fields(item))
+        replace(item, number=len(tried) + at)
         for at, item in enumerate(sorted(running, key=lambda i: i.id), 1)
     ]
 
 
-def _fields(item: Tried) -> tuple[str, str, float, None, str, str, str, Path | None, Path | None]:
-    return item.id, item.kind, item.started, None, item.status, item.detail, item.reasons, item.log, item.work
+def _ended(project: Project, number: int, item: Attempt) -> Tried:
+    return Tried(
+        number,
+        item.id,
+        item.kind,
+        item.started,
+        item.seconds,
+        item.status,
+        item.detail,
+        item.reasons,
+        _log(project, item.id),
+    )
 
 
 def _running(project: Project, eid: int, adapter: str) -> list[Tried]:
-    return [
-        Tried(
-            0,
-            note.id,
-            note.kind,
-            note.started,
-            None,
-            "running",
-            "",
-            note.reasons,
-            _log(project, note.id),
-            place,
-        )
-        for place, note in notes_in(project.data / "work")
-        if (note.eid, note.adapter) == (eid, adapter) and not is_free(place)
-    ]
+    return [tried for tried, whose, name in _running_now(project) if (whose, name) == (eid, adapter)]
+
+
+def _running_now(project: Project) -> Iterator[tuple[Tried, int, str]]:
+    """Yield what runs, of every process, with entry and adapter."""
+    busy: dict[Path, bool] = {}
+    for place, note in notes_in(project.data / "work"):
+        if place not in busy:
+            busy[place] = not is_free(place)
+        if busy[place]:
+            log = _log(project, note.id)
+            yield (
+                Tried(0, note.id, note.kind, note.started, None, "running", "", note.reasons, log, place),
+                note.eid,
+                note.adapter,
+            )
+
+
+def running_pairs(project: Project) -> set[tuple[int, str]]:
+    """Return (eid, adapter) of what runs now, in whichever process."""
+    return {
+        (eid, name)
+        for tried, eid, name in _running_now(project)
+        if pairs.attempt(project.con, tried.id) is None  # else it is the last run of a place that is kept
+    }
+
+
+def tried_by_id(project: Project, attempt: str) -> tuple[Tried, int, str] | None:
+    """Return an attempt, ended or not, with its entry and adapter."""
+    ended = pairs.attempt(project.con, attempt)
+    if ended is None:
+        return next((found for found in _running_now(project) if found[0].id == attempt), None)
+    names = feed.adapter_names(project.con)
+    return _ended(project, 0, ended), ended.eid, names[ended.aid]
 
 
 def _log(project: Project, attempt: str) -> Path | None:
