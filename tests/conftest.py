@@ -202,3 +202,21 @@ def box(tmp_path: Path) -> Iterator[Sandbox]:
     sandbox = Sandbox(tmp_path)
     yield sandbox
     assert sandbox.audit() == [], "the test left store and records in disagreement"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A registry that holds a base image, and podman: what adapters that make images need of a site."""
+    pytest.importorskip("oras", reason="the package oras is not installed")
+    from sites import opened
+
+    with opened(tmp_path_factory.mktemp("site")) as made:
+        yield made
+
+
+@pytest.fixture
+def podman(site: Any) -> Any:
+    """The engine, where it works."""
+    if site.trouble:
+        pytest.skip(site.trouble)
+    return site.podman

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
@@ -17,24 +15,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_runs import ADAPTERS, EXAMPLES, KIT, adapter_spec, environment_of, run_script, write_model
-from uv import find_uv_bin
-
-sys.path[:0] = [str(Path(__file__).parents[1] / "images"), str(KIT)]
-engine: Any = importlib.import_module("engine")
-registries: Any = importlib.import_module("registries")
+from adapter_runs import ADAPTERS, EXAMPLES, KIT, environment_of, write_model
+from sites import NEEDS, engine
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+    from pathlib import Path
 
-    from adapter_runs import Ran
+    from sites import Site
 
-pytestmark = [
-    pytest.mark.slow,
-    registries.needs_registry,
-    engine.needs_debootstrap,
-    engine.needs_root,
-]
+pytestmark = [pytest.mark.slow, *NEEDS]
 #: How long a model may take to be set up.
 PATIENCE = 60.0
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -50,76 +40,15 @@ class Predictor(BasePredictor):
 """
 
 
-class Site:
-    """What a site has: a registry and an engine; and the kit's own view of images."""
-
-    def __init__(self, host: str, podman: Any, images: Any, cache: str) -> None:
-        self.host, self.podman, self.images, self.cache = host, podman, images, cache
-        self.trouble = ""  # why podman can't run containers here
-
-    def run(
-        self,
-        model: Path,
-        scratch: Path,
-        *,
-        script: str | None = None,
-        params: Mapping[str, str] = _NONE,
-        **more: str,
-    ) -> Ran:
-        """Run the adapter, or its test, on *model*."""
-        env_dir = environment_of("docker-cpu", model)
-        env = {
-            "COG_DOCKER_REGISTRY": self.host,
-            "COG_HAS_DOCKER_REGISTRY": "true",
-            "COG_REPO_USER": "Ada",
-            "COG_REPO_NAME": model.name,
-            "UV_CACHE_DIR": self.cache,
-            "PATH": f"{env_dir}/bin:{os.environ['PATH']}",
-            **{name: os.environ[name] for name in adapter_spec("docker-cpu").env_pass if name in os.environ},
-            **self.podman.env,
-        }
-        return run_script(
-            "docker-cpu", model, scratch, script=script, env_dir=env_dir, params=params, more={**env, **more}
-        )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A registry that holds the base image, and podman."""
-    place = tmp_path_factory.mktemp("site")
-    pytest.importorskip("oras", reason="the package oras is not installed")
-    images = importlib.import_module("cogbuild_adapter.images")
-    cache = subprocess.run(
-        [find_uv_bin(), "cache", "dir"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    with registries.serving(place / "registry") as registry, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COG_OUTPUT_DIR", str(place))
-        base = engine.push_base(images, registry.host)
-        podman = engine.Podman(place / "podman", registry.host)
-        made = Site(registry.host, podman, images, cache)
-        made.trouble = podman.trouble(base)
-        yield made
-        if not made.trouble:
-            podman.clean()
-
-
-@pytest.fixture
-def podman(site: Site) -> Any:
-    """The engine, where it works."""
-    if site.trouble:
-        pytest.skip(site.trouble)
-    return site.podman
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_image_serves_the_model(name: str, site: Site, podman: Any, tmp_path: Path) -> None:
     """Made twice it has one digest; its own test pulls it, runs it, and gets the examples' outputs."""
-    first, second = (site.run(EXAMPLES / name, tmp_path) for _ in range(2))
+    first, second = (site.run("docker-cpu", EXAMPLES / name, tmp_path) for _ in range(2))
     assert (first.code, second.code) == (0, 0), first.log + second.log
     assert first.stdout == second.stdout
     reference = first.stdout.strip()
     assert reference.startswith(f"{site.host}/ada/{name}@sha256:")
-    judged = site.run(EXAMPLES / name, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
+    judged = site.run("docker-cpu", EXAMPLES / name, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
     assert (judged.code, judged.stdout) == (0, ""), judged.log
     assert re.fullmatch(
         r"largest difference: .* over 3 outputs of 3 examples, in cog 0\.23\.\d+ in podman", judged.last_line
@@ -131,7 +60,7 @@ def test_the_image_serves_the_model(name: str, site: Site, podman: Any, tmp_path
 @needs_umoci
 def test_the_image_serves_in_a_chroot(site: Site, tmp_path: Path) -> None:
     """Pulled by skopeo and unpacked by umoci, which nobody here wrote, it serves where no container can be run."""
-    made = site.run(EXAMPLES / "text-language", tmp_path)
+    made = site.run("docker-cpu", EXAMPLES / "text-language", tmp_path)
     assert made.code == 0, made.log
     example = {"text": "Where is the nearest station?"}
     with engine.in_chroot(made.stdout.strip(), tmp_path / "unpacked") as url:
@@ -147,7 +76,7 @@ def test_the_image_serves_in_a_chroot(site: Site, tmp_path: Path) -> None:
 
 def test_nothing_in_the_image_names_the_machine_that_made_it(site: Site, tmp_path: Path) -> None:
     """Scripts of packages find their Python by name, and are listed with the digests they then have."""
-    made = site.run(EXAMPLES / "digits-sklearn", tmp_path)
+    made = site.run("docker-cpu", EXAMPLES / "digits-sklearn", tmp_path)
     assert made.code == 0, made.log
     image = site.images.fetch(made.stdout.strip())
     packages = json.loads(image.manifest)["layers"][1]["digest"]
@@ -171,17 +100,17 @@ def test_a_model_that_needs_commands_needs_an_engine(site: Site, podman: Any, tm
     model = write_model(tmp_path / "model", PREDICT, '  - {input: {text: " it"}, output: "made\\n it"}\n')
     with open(model / "cog.yaml", "a") as file:
         file.write("build:\n  run: ['echo made >/etc/made']\nenvironment: ['A=a \"$b\"']\n")
-    without = site.run(model, tmp_path)
+    without = site.run("docker-cpu", model, tmp_path)
     assert (without.code, without.stdout) == (100, "")
     assert without.last_line == (
         "the model wants commands run when its image is built, which needs a container engine: "
         "set the parameter engine to docker or podman"
     )
-    first, second = (site.run(model, tmp_path, params={"engine": "podman"}) for _ in range(2))
+    first, second = (site.run("docker-cpu", model, tmp_path, params={"engine": "podman"}) for _ in range(2))
     assert first.code == 0, first.log
     assert first.stdout == second.stdout
     reference = first.stdout.strip()
-    judged = site.run(model, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
+    judged = site.run("docker-cpu", model, tmp_path, script="test.py", COG_ARTIFACT_URI=reference)
     assert "over 1 outputs of 1 examples, in cog 0.23" in judged.last_line, judged.log
     image = site.images.fetch(reference)
     assert image.env["A"] == 'a "$b"'
@@ -193,7 +122,7 @@ def test_what_is_missing_is_said_first(site: Site, tmp_path: Path) -> None:
     model = EXAMPLES / "text-language"
 
     def said(params: Mapping[str, str] = _NONE, **more: str) -> str:
-        ran = site.run(model, tmp_path, params=params, **more)
+        ran = site.run("docker-cpu", model, tmp_path, params=params, **more)
         assert (ran.code, ran.stdout) == (1, "")
         assert ran.log == ran.last_line + "\n"
         return ran.last_line
@@ -215,7 +144,7 @@ def test_a_base_with_another_python_is_refused(site: Site, tmp_path: Path) -> No
     """Packages for one version do not work in another."""
     base = site.images.derive(f"{site.host}/python:3.11-slim", env={"PYTHON_VERSION": "3.9.1"})
     base.push(f"{site.host}/python:old")
-    ran = site.run(EXAMPLES / "text-language", tmp_path, params={"base": "python:old"})
+    ran = site.run("docker-cpu", EXAMPLES / "text-language", tmp_path, params={"base": "python:old"})
     assert ran.code == 1
     assert ran.last_line == (
         f"the base image {site.host}/python:old has Python 3.9.1, but the model's packages are for 3.11"
@@ -277,23 +206,6 @@ class Predictor(BasePredictor):
     }
 
 
-def _cogbuild(site: Site, project: Path, service: str, *command: str) -> str:
-    """Return what ``cogbuild COMMAND`` prints, with the site's settings and podman's service."""
-    env = {
-        **os.environ,
-        **site.podman.env,
-        "COGBUILD_DOCKER_REGISTRY": site.host,
-        "COGBUILD_DATA_DIR": str(project / ".cogbuild"),
-        "DOCKER_HOST": service,
-    }
-    tool = [sys.executable, "-m", "cogbuild"]
-    done = subprocess.run(
-        [*tool, *command], cwd=project, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
 def test_cogbuild_gives_the_image_to_other_adapters(site: Site, podman: Any, tmp_path: Path) -> None:
     """The kit's own example puts a shim on the image that docker-cpu made and podman's service tried out."""
     shim = tmp_path / "shim"
@@ -308,10 +220,10 @@ def test_cogbuild_gives_the_image_to_other_adapters(site: Site, podman: Any, tmp
     )
     adapters = ["--adapter-dir", str(ADAPTERS / "docker-cpu"), "--adapter-dir", str(shim)]
     with podman.service() as service:
-        _cogbuild(site, tmp_path, service, "models", "add", str(EXAMPLES / "text-language"))
-        said = _cogbuild(site, tmp_path, service, "adapt", *adapters)
+        site.cogbuild(tmp_path, "models", "add", str(EXAMPLES / "text-language"), DOCKER_HOST=service)
+        said = site.cogbuild(tmp_path, "adapt", *adapters, DOCKER_HOST=service)
         assert "over 3 outputs of 3 examples, in cog 0.23" in said
-        assert "2 fresh" in _cogbuild(site, tmp_path, service, "adapt", *adapters)
+        assert "2 fresh" in site.cogbuild(tmp_path, "adapt", *adapters, DOCKER_HOST=service)
         made = re.findall(rf"{site.host}/local/text-language-shim@sha256:[0-9a-f]{{64}}", said)
         assert podman.run("run", "--rm", made[0]) == "a shim\n"
         podman.run("rmi", "--all", "--force")
@@ -327,8 +239,10 @@ def test_cogbuild_builds_with_a_service(site: Site, podman: Any, tmp_path: Path)
     with open(model / "cog.yaml", "a") as file:
         file.write("build: {run: ['echo made >/etc/made']}\n")
     with podman.service() as service:
-        _cogbuild(site, tmp_path, service, "models", "add", str(model))
-        said = _cogbuild(site, tmp_path, service, "adapt", "--adapter-dir", str(ADAPTERS / "docker-cpu"))
+        site.cogbuild(tmp_path, "models", "add", str(model), DOCKER_HOST=service)
+        said = site.cogbuild(
+            tmp_path, "adapt", "--adapter-dir", str(ADAPTERS / "docker-cpu"), DOCKER_HOST=service
+        )
         assert "over 1 outputs of 1 examples, in cog 0.23" in said
         podman.run("rmi", "--all", "--force")
 
@@ -341,10 +255,12 @@ def test_docker_builds_it_too(site: Site, podman: Any, tmp_path: Path) -> None:
         file.write("build: {run: ['echo made >/etc/made']}\n")
     with podman.service() as service:
         settings = {"DOCKER_HOST": service, "DOCKER_BUILDKIT": "0"}
-        made = site.run(model, tmp_path, params={"engine": "docker"}, **settings)
+        made = site.run("docker-cpu", model, tmp_path, params={"engine": "docker"}, **settings)
         assert made.code == 0, made.log
         image = site.images.fetch(made.stdout.strip())
         assert image.settings["Cmd"] == ["python", "-m", "cog.server.http"]
-        judged = site.run(model, tmp_path, script="test.py", COG_ARTIFACT_URI=made.stdout.strip(), **settings)
+        judged = site.run(
+            "docker-cpu", model, tmp_path, script="test.py", COG_ARTIFACT_URI=made.stdout.strip(), **settings
+        )
         assert "over 1 outputs of 1 examples" in judged.last_line, judged.log
         podman.run("rmi", "--all", "--force")

@@ -128,8 +128,11 @@ def output_path(name: str) -> Path:
     return Path(os.environ["COG_OUTPUT_DIR"], name)
 
 
-def artifact_path() -> Path:
-    """Return the path of the artifact that a ``test:`` script is asked to judge."""
+def artifact_path(name: str = "") -> Path:
+    """Return the path of the artifact that a ``test:`` script is asked to judge; of several, the one called *name*."""
+    if name:
+        row = next(row for row in _judged() if row.get("name") == name)
+        return _local(f"the artifact {name}", row["uri"], row.get("path"))
     return _local(
         "COG_ARTIFACT_URI", os.environ.get("COG_ARTIFACT_URI", ""), os.environ.get("COG_ARTIFACT_PATH")
     )
