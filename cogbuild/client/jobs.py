@@ -139,4 +139,6 @@ def _messages(server: Server, pieces: Iterable[bytes]) -> Iterator[tuple[int, di
 
 def cancel(server: Server, job: str) -> None:
     """Ask the server to end a job; one that has ended meanwhile is as good."""
-    server.ask("DELETE", f"/v2/jobs/{job}", check=False)
+    answer = server.ask("DELETE", f"/v2/jobs/{job}", check=False)
+    if answer.status_code != 409:
+        server.checked(answer)

@@ -12,6 +12,7 @@ from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.bugs import Bug
 from cogbuild.errors.commands import NoAttempt, NoSuchPair
 from cogbuild.errors.models import UnknownModel, UnknownRepo
+from cogbuild.errors.server import ServerStopping
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -78,4 +79,7 @@ def error_json(error: CogbuildError) -> dict[str, Any]:
 
 def answer(error: CogbuildError) -> Response:
     """Return the answer to a request that is refused."""
-    return JSONResponse(error_json(error), status_of(error))
+    status = status_of(error)
+    # Whoever hears this sends it again by itself: only where that helps.
+    later = {"Retry-After": "1"} if status == 429 or isinstance(error, ServerStopping) else None
+    return JSONResponse(error_json(error), status, later)

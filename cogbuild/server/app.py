@@ -19,6 +19,7 @@ from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard
 from cogbuild.server.answers import REFUSALS, answer
 from cogbuild.server.limits import Limits, Patient
+from cogbuild.server.v2.root import Versioned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "serve"]
 
 #: Modules with a ``router``.
-ROUTERS = ("v1", "v2.jobs")
+ROUTERS = ("v1", "v2.root", "v2.jobs")
 #: Seconds that requests have to end when the server is to stop; jobs have as many after that.
 GRACE = 10
 
@@ -62,11 +63,12 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
     app.state.service = service
     for name in ROUTERS:
         module = import_module(f"cogbuild.server.{name}")
-        app.include_router(module.router)
-        if hasattr(module, "open_router"):
-            app.include_router(module.open_router)
+        for kind in ("router", "open_router"):
+            if hasattr(module, kind):
+                app.include_router(getattr(module, kind))
     app.add_middleware(Limits, settings=lambda: service.project.settings.server, refuse=_refuses)
     app.add_middleware(Guard, project=service.project, always=tokens, refuse=_refuses)
+    app.add_middleware(Versioned)
     app.add_exception_handler(CogbuildError, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
