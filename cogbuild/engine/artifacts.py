@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from cogbuild.database.pairs import Artifact
+from cogbuild.engine.references import check_references, fill_references
 from cogbuild.errors.adapters import (
     ArtifactBothWays,
     ArtifactHoldsSecret,
@@ -28,7 +29,7 @@ from cogbuild.errors.adapters import (
 from cogbuild.planner.judging import image_artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from cogbuild.engine.keeping import Keep
     from cogbuild.engine.places import Places
@@ -48,17 +49,27 @@ _SHOWN = 8
 _LIST_LIMIT = 1 << 20  # bytes of COG_ARTIFACTS_FILE
 
 
-def artifacts_of(
-    ended: Ended, places: Places, keep: Keep, facts: Mapping[str, object], mask: Mask | None = None
+def artifacts_of(  # noqa: PLR0917 - what ended, where, and what becomes of it
+    ended: Ended,
+    places: Places,
+    keep: Keep,
+    facts: Mapping[str, object],
+    mask: Mask | None = None,
+    uri_of: Callable[[Artifact], str] = lambda artifact: artifact.uri,
 ) -> tuple[Artifact, ...]:
     """Return what was made, handed to *keep* where it lies in the output directory.
 
-    *facts* name the run in errors. What *mask* knows may be in none of the names. Raises the ``Artifact…`` errors.
+    *facts* name the run in errors. What *mask* knows may be in none of the names. *uri_of* is what an artifact is
+    called in another one. Raises the ``Artifact…`` errors.
     """
     printed = _line(ended.stdout, ended.stdout_cut, facts)
     listed = _listed(places, facts)
     if mask is not None:
-        _refuse_secrets([printed, *(text for row in listed for text in row.values())], mask, facts)
+        _refuse_secrets(
+            [printed, *(text for row in listed for text in row.values() if isinstance(text, str))],
+            mask,
+            facts,
+        )
     if printed is not None and listed:
         raise ArtifactBothWays(**facts, printed=printed)
     if printed is None and not listed:
@@ -67,9 +78,13 @@ def artifacts_of(
         if ended.stdout_names_file and not os.path.lexists(os.path.join(places.output, _path(printed) or "")):
             raise ArtifactInWorkspace(**facts, printed=printed)
         return (_artifact("", printed, None, places, keep, facts),)
-    return tuple(
-        _artifact(item["name"], item["uri"], item.get("media_type"), places, keep, facts) for item in listed
-    )
+    kept: dict[str, Artifact] = {}
+    for item in sorted(listed, key=lambda item: bool(item.get("refers"))):
+        if item.get("refers"):
+            uris = {name: uri_of(kept[name]) for name in item["refers"]}
+            fill_references(item, places.output, uris, facts)
+        kept[item["name"]] = _artifact(item["name"], item["uri"], item.get("media_type"), places, keep, facts)
+    return tuple(kept[item["name"]] for item in listed)
 
 
 def _refuse_secrets(texts: Iterable[str | None], mask: Mask, facts: Mapping[str, object]) -> None:
@@ -113,6 +128,7 @@ def _listed(places: Places, facts: Mapping[str, object]) -> list[dict[str, Any]]
             if any(row["name"] == other["name"] for other in rows):
                 raise ArtifactNameTwice(**facts, name=row["name"], line=number)
             rows.append(row)
+    check_references(rows, facts)
     return rows
 
 
@@ -133,13 +149,16 @@ def _row(line: str, number: int, facts: Mapping[str, object]) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError as trouble:
         raise ArtifactsFileWrong(**facts, line=number, reason=f"not JSON: {trouble}") from None
-    if not isinstance(row, dict) or set(row) - {"name", "uri", "media_type"}:
+    if not isinstance(row, dict) or set(row) - {"name", "uri", "media_type", "refers"}:
         raise ArtifactsFileWrong(
             **facts, line=number, reason="an object with name, uri and media_type was expected"
         )
     for key in ("name", "uri"):
         if not isinstance(row.get(key), str) or not row[key] or not row[key].isprintable():
             raise ArtifactsFileWrong(**facts, line=number, reason=f"{key} is missing or no text")
+    refers = row.get("refers", [])
+    if not isinstance(refers, list) or not all(isinstance(name, str) for name in refers):
+        raise ArtifactsFileWrong(**facts, line=number, reason="refers is no list of names")
     if not isinstance(row.get("media_type", ""), str) or not row.get("media_type", "").isprintable():
         raise ArtifactsFileWrong(**facts, line=number, reason="media_type is no text")
     return row

@@ -346,7 +346,7 @@ class Runner:
             here=running.prepared.here,
         )
         try:
-            return artifacts_of(ended, running.prepared.places, keep, facts, mask)
+            return artifacts_of(ended, running.prepared.places, keep, facts, mask, self.project.uri)
         except DiskFull as full:  # what is smaller may still fit
             raise ArtifactNoRoom(**facts, store=full.facts["path"]) from full
         except StoreError as trouble:

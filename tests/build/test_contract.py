@@ -155,6 +155,46 @@ printf '{"name": "decoder", "uri": "d.onnx"}\\n{"name": "card", "uri": "https://
     ]
 
 
+REFERS = """cd "$COG_OUTPUT_DIR"; echo e > e.onnx; printf 'uri: {cog-artifact:encoder}\\n' > d.yaml; ln d.yaml other
+printf '{"name": "card", "uri": "d.yaml", "refers": ["encoder"]}\\n{"name": "encoder", "uri": "e.onnx"}\\n' >> "$COG_ARTIFACTS_FILE"
+"""
+
+
+def test_an_artifact_names_another(box: Sandbox) -> None:
+    """Where the other one ended up is filled in before it is kept; artifacts stay in the order of their lines."""
+    box.adapter("one", "#!/bin/sh\n" + REFERS)
+    box.add("a")
+    card, encoder = box.adapt().results["a one"].artifacts
+    assert (card.name, encoder.name) == ("card", "encoder")
+    with box.project() as project:
+        assert (project.objects.artifacts / card.uri).read_text() == f"uri: {project.uri(encoder)}\n"
+
+
+@pytest.mark.parametrize(
+    ("refers", "text", "reason"),
+    [
+        ('["decoder"]', "x", "it refers to decoder, which no line lists"),
+        ('["card"]', "x", "it refers to card, which refers to others itself"),
+        ('["encoder"]', "x", "it does not hold {cog-artifact:encoder}"),
+        (
+            '["encoder"]',
+            "{cog-artifact:encoder} {cog-artifact:b}",
+            "it holds {cog-artifact:b}, but `refers` does not name that",
+        ),
+        ('["encoder"]', "\\377", "it refers to others, so it has to be a text file of at most 1 MiB"),
+    ],
+)
+def test_a_reference_that_leads_nowhere(box: Sandbox, refers: str, text: str, reason: str) -> None:
+    """It is refused, with what the file holds and what the line says."""
+    script = REFERS.replace('["encoder"]', refers).replace("uri: {cog-artifact:encoder}", text)
+    assert error_of(box, script) == (
+        "one wrote a line into $COG_ARTIFACTS_FILE that can't be read on local/a@ID\n"
+        "  artifact  card\n"
+        f"  reason    {reason}\n"
+        'hint: each line is JSON such as {"name": "encoder", "uri": "encoder.onnx"}'
+    )
+
+
 def error_of(box: Sandbox, script: str, **keys: Any) -> str:
     """Run one adapter on one model and return its error, with what differs from run to run cut out."""
     box.adapter("one", "#!/bin/sh\n" + script, **keys)

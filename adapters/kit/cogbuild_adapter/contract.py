@@ -41,7 +41,21 @@ class Example:
     output: Any = None
 
 
-Made: TypeAlias = "str | os.PathLike[str] | Mapping[str, str | os.PathLike[str]] | None"
+@dataclass(frozen=True)
+class Refers:
+    """An artifact, the text file *path*, that names other artifacts of the same run as ``artifact_reference`` does."""
+
+    path: str | os.PathLike[str]
+    to: tuple[str, ...]
+
+
+def artifact_reference(name: str) -> str:
+    """Return what stands in a text for the URI that the artifact *name* is going to have."""
+    return f"{{cog-artifact:{name}}}"
+
+
+_One: TypeAlias = "str | os.PathLike[str]"
+Made: TypeAlias = "_One | Mapping[str, _One | Refers] | None"
 
 
 def run(main: Callable[[], Made]) -> NoReturn:
@@ -88,12 +102,18 @@ def _ended(main: Callable[[], Made], line: int) -> int:
         traceback.print_exc()
         return 1
     if isinstance(result, Mapping):
-        rows = [{"name": name, "uri": os.fspath(made)} for name, made in result.items()]
+        rows = [{"name": name, **_row(made)} for name, made in result.items()]
         with Path(os.environ["COG_ARTIFACTS_FILE"]).open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     elif result is not None:
         os.write(line, os.fsencode(result) + b"\n")
     return 0
+
+
+def _row(made: _One | Refers) -> dict[str, Any]:
+    if isinstance(made, Refers):
+        return {"uri": os.fspath(made.path), "refers": list(made.to)}
+    return {"uri": os.fspath(made)}
 
 
 def param(name: str, default: T) -> T:
