@@ -82,17 +82,21 @@ def add(
     repo: str | None = None,
     cpu_image: str | None = None,
     zip_limit: int | None = None,
+    job: str | None = None,
+    shown: str | None = None,
 ) -> Added:
     """Store the model at *path* (a directory or a zip) and return it; durable when this returns.
 
-    *zip_limit* goes before the setting: bytes that a zip may unpack to.
+    *zip_limit* goes before the setting: bytes that a zip may unpack to. What a *job* of the server brings is a candidate.
+    Errors name it *shown*.
 
     Raises errors of models, uploads, declarations and state. Nothing is kept of what is refused.
     """
     path = path.absolute()
     project.make()
     if path.is_dir():
-        return _store(project, path, repo or repo_for(path), cpu_image)
+        named = Path(shown) if shown is not None else None
+        return _store(project, path, repo or repo_for(path), cpu_image, shown=named, job=job)
     if not path.is_file():
         raise NotAModelPath(path=path)
     import tempfile
@@ -107,10 +111,16 @@ def add(
     ):
         inside = Path(temporary) / "model"
         inside.mkdir()
-        extract(path, inside, limit=zip_limit or project.settings.zip_limit)
+        limit = zip_limit or project.settings.zip_limit
+        if shown is None:
+            extract(path, inside, limit=limit)
+        else:
+            with path.open("rb") as file:
+                extract(file, inside, limit=limit)
         if not (inside / MODEL_FILE).is_file():
-            raise NoModelFile(path=path, found=_only_directory(inside))
-        return _store(project, inside, repo or repo_for(path), cpu_image, shown=path)
+            raise NoModelFile(path=shown or path, found=_only_directory(inside))
+        named = Path(shown) if shown is not None else path
+        return _store(project, inside, repo or repo_for(path), cpu_image, shown=named, job=job)
 
 
 def _ready(directory: Path) -> Path:
@@ -126,14 +136,20 @@ def _only_directory(inside: Path) -> str | None:
 
 
 def _store(
-    project: Project, directory: Path, repo: str, cpu_image: str | None, *, shown: Path | None = None
+    project: Project,
+    directory: Path,
+    repo: str,
+    cpu_image: str | None,
+    *,
+    shown: Path | None = None,
+    job: str | None = None,
 ) -> Added:
     tree = read_tree(directory).tree
     spec, wishes = declared(directory, tree, shown=shown)
     # Until the database speaks of them, only this keeps `gc` from taking the objects.
     with using(project.data, project.tidy):
         project.objects.add_tree(directory, tree)
-        return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None)
+        return _record(project, tree, spec, wishes, repo=repo, cpu_image=cpu_image, link=None, job=job)
 
 
 def declared(directory: Path, tree: Tree, *, shown: Path | None = None) -> tuple[ModelSpec, Wishes]:
@@ -175,6 +191,7 @@ def _record(
     repo: str,
     cpu_image: str | None,
     link: Link | None,
+    job: str | None = None,
 ) -> Added:
     part = tree_part(tree)
 
@@ -195,6 +212,7 @@ def _record(
             sealed=link is None,
             cpu_image=cpu_image,
             settings=_settings(spec, wishes),
+            job=job,
         )
         if link is not None:
             _follow_wishes(con, eid, _settings(spec, wishes))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from cogbuild.archive._source import Source
-from cogbuild.archive._structure import read_structure
+from cogbuild.archive._structure import MAX_DEPTH, MAX_ENTRIES, MAX_NAME, MAX_PATH, read_structure
 from cogbuild.archive._tree import Tree, check_links
 from cogbuild.archive._unpack import unpack, unpack_small
 from cogbuild.errors.uploads import NotAZip, ZipTooLarge
@@ -21,7 +21,7 @@ from cogbuild.errors.uploads import NotAZip, ZipTooLarge
 if TYPE_CHECKING:
     from cogbuild.archive._structure import Entry
 
-__all__ = ["extract"]
+__all__ = ["MAX_DEPTH", "MAX_ENTRIES", "MAX_NAME", "MAX_PATH", "extract"]
 
 
 def extract(source: Path | BinaryIO, into: Path, *, limit: int) -> None:

@@ -16,11 +16,9 @@ __all__ = [
     "JobRow",
     "add",
     "add_candidate",
-    "candidates_of",
     "drop_candidates",
     "end",
     "find",
-    "is_candidate",
     "known_once",
     "listed",
     "next_queued",
@@ -136,12 +134,11 @@ def requeue(con: sqlite3.Connection, jobs: Iterable[str]) -> None:
 
 
 def end(con: sqlite3.Connection, job: str, state: str, exit_code: int) -> None:
-    """Say how a job ended; a candidate that it brought and nobody let in is no candidate any more."""
+    """Say how a job ended."""
     con.execute(
         "UPDATE jobs SET state = ?, ended = ?, exit_code = ? WHERE id = ?",
         (state, time.time(), exit_code, job),
     )
-    drop_candidates(con, job)
 
 
 def set_model(con: sqlite3.Connection, job: str, model: str) -> None:
@@ -154,16 +151,12 @@ def add_candidate(con: sqlite3.Connection, eid: int, job: str) -> None:
     con.execute("INSERT OR IGNORE INTO candidates VALUES (?, ?)", (eid, job))
 
 
-def candidates_of(con: sqlite3.Connection, job: str) -> list[int]:
-    """Return the entries that a job has brought and that are not live yet."""
-    return [eid for (eid,) in con.execute("SELECT eid FROM candidates WHERE job = ?", (job,))]
-
-
-def is_candidate(con: sqlite3.Connection, eid: int) -> bool:
-    """Whether some job has brought the entry and has not let it in yet."""
-    return con.execute("SELECT 1 FROM candidates WHERE eid = ?", (eid,)).fetchone() is not None
-
-
-def drop_candidates(con: sqlite3.Connection, job: str) -> None:
-    """Forget what a job has brought."""
+def drop_candidates(con: sqlite3.Connection, job: str) -> list[int]:
+    """Forget what a job has brought; return the entries that no other job has brought as well, and nobody let in."""
+    brought = [eid for (eid,) in con.execute("SELECT eid FROM candidates WHERE job = ?", (job,))]
     con.execute("DELETE FROM candidates WHERE job = ?", (job,))
+    return [eid for eid in brought if not _candidate(con, eid)]
+
+
+def _candidate(con: sqlite3.Connection, eid: int) -> bool:
+    return con.execute("SELECT 1 FROM candidates WHERE eid = ?", (eid,)).fetchone() is not None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database.feed import memo
+from cogbuild.database.jobs import add_candidate
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,6 +21,8 @@ __all__ = [
     "add_link",
     "entries",
     "find",
+    "is_kept",
+    "let_in",
     "memo",
     "next_seq",
     "part",
@@ -92,13 +95,15 @@ def entries(
     limit: int = -1,
     offset: int = 0,
     live: bool = True,
+    candidates: bool = False,
 ) -> list[EntryRow]:
     """Return live entries, newest first: those of *eids*, or whose model ID starts with *prefix*, in *repos*, …
 
     *scope* is ``user/name``, ``user/*`` or ``*``: others are as if they were not there. With ``live=False`` also those
-    that were removed or superseded.
+    that were removed or superseded, with *candidates* also those that a job of the server has brought and not let in yet.
     """
-    where, values = ["e.live" if live else "1"], []
+    brought = "(e.live OR e.eid IN (SELECT eid FROM candidates))" if candidates else "e.live"
+    where, values = [brought if live else "1"], []
     if eids is not None:
         where.append("e.eid IN (SELECT value FROM json_each(?))")
         values.append(json.dumps(list(eids)))
@@ -116,6 +121,11 @@ def entries(
         values.append(str(above))
     sql = f"{_ENTRY} WHERE {' AND '.join(where)} ORDER BY e.added DESC, e.eid DESC LIMIT {limit} OFFSET {offset}"
     return [_entry(row) for row in con.execute(sql, values)]
+
+
+def repos(con: sqlite3.Connection) -> list[str]:
+    """Return every repo that has a model, or had one."""
+    return [repo for (repo,) in con.execute("SELECT user || '/' || name FROM repos ORDER BY user, name")]
 
 
 def newest_first(con: sqlite3.Connection, eids: Iterable[int], repos: Sequence[str] = ()) -> list[int]:
@@ -201,10 +211,12 @@ def add_entry(
     cpu_image: str | None,
     settings: dict[str, Any],
     now: float | None = None,
+    job: str | None = None,
 ) -> tuple[int, bool]:
     """Return (eid, whether it is new).
 
-    What is there already keeps its settings, unless it had been let go; a new image or a seal is taken over.
+    What is there already keeps its settings, unless it had been let go; a new image or a seal is taken over. What a *job*
+    of the server brings is a candidate until the job lets it in.
     """
     user, _, name = repo.partition("/")
     con.execute("INSERT INTO repos(user, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (user, name))
@@ -215,28 +227,44 @@ def add_entry(
     if known is not None:
         eid, was_sealed, was_live, image = known
         con.execute(
-            "UPDATE entries SET sealed = ?, live = 1, cpu_image = ? WHERE eid = ?",
-            (int(sealed or was_sealed), cpu_image or image, eid),
+            "UPDATE entries SET sealed = ?, live = ?, cpu_image = ? WHERE eid = ?",
+            (int(sealed or was_sealed), int(was_live or job is None), cpu_image or image, eid),
         )
         con.execute(
             "UPDATE entries SET settings = ? WHERE eid = ? AND settings = '{}'", (json.dumps(settings), eid)
         )
-        if not was_live or (cpu_image or image) != image:
+        if not was_live and job is not None:
+            add_candidate(con, eid, job)
+        elif not was_live or (cpu_image or image) != image:
             touch(con, eid)
         return int(eid), not was_live
     cursor = con.execute(
-        "INSERT INTO entries(rid, mid, seq, added, sealed, live, cpu_image, settings) VALUES (?, ?, ?, ?, ?, 1, ?, ?)",
+        "INSERT INTO entries(rid, mid, seq, added, sealed, live, cpu_image, settings) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             rid,
             mid,
             next_seq(con),
             time.time() if now is None else now,
             int(sealed),
+            int(job is None),
             cpu_image,
             json.dumps(settings),
         ),
     )
-    return int(cursor.lastrowid or 0), True
+    eid = int(cursor.lastrowid or 0)
+    if job is not None:
+        add_candidate(con, eid, job)
+    return eid, True
+
+
+def let_in(con: sqlite3.Connection, eid: int) -> None:
+    """Make a candidate live: it is in every plan and listing from now on, as the newest."""
+    con.execute("DELETE FROM candidates WHERE eid = ?", (eid,))
+    changed = con.execute(
+        "UPDATE entries SET live = 1, added = ? WHERE eid = ? AND NOT live", (time.time(), eid)
+    )
+    if changed.rowcount:
+        touch(con, eid)
 
 
 def change_entry(
@@ -250,9 +278,13 @@ def change_entry(
     touch(con, eid)
 
 
-def is_live(con: sqlite3.Connection, eid: int) -> bool:
-    """Whether the entry is in plans and listings."""
-    return con.execute("SELECT 1 FROM entries WHERE eid = ? AND live", (eid,)).fetchone() is not None
+def is_kept(con: sqlite3.Connection, eid: int) -> bool:
+    """Whether the entry is in plans and listings, or the candidate of a job, and so may have outcomes."""
+    row = con.execute(
+        "SELECT 1 FROM entries e WHERE eid = ? AND (live OR EXISTS (SELECT 1 FROM candidates c WHERE c.eid = e.eid))",
+        (eid,),
+    ).fetchone()
+    return row is not None
 
 
 def retire(con: sqlite3.Connection, eid: int) -> None:

@@ -32,7 +32,8 @@ __all__ = [
 ]
 
 # An entry that was removed or superseded, and that nothing speaks of any more.
-_DEAD = """NOT e.live AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.eid = e.eid)
+_BROUGHT = "EXISTS (SELECT 1 FROM candidates c WHERE c.eid = e.eid)"
+_DEAD = f"""NOT e.live AND NOT {_BROUGHT} AND NOT EXISTS (SELECT 1 FROM attempts a WHERE a.eid = e.eid)
     AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE o.eid = e.eid) AND NOT EXISTS (SELECT 1 FROM links l WHERE l.eid = e.eid)"""
 
 
@@ -121,7 +122,7 @@ def memos(con: sqlite3.Connection, prefix: str) -> list[tuple[str, bytes]]:
 def kept_trees(con: sqlite3.Connection) -> dict[str, bool]:
     """Return the trees of all models that anything speaks of, and whether their files are to be kept."""
     rows = con.execute(
-        f"SELECT m.tree, MAX(e.live AND e.sealed) FROM models m JOIN entries e USING (mid) WHERE NOT ({_DEAD}) GROUP BY m.mid"
+        f"SELECT m.tree, MAX(e.sealed AND (e.live OR {_BROUGHT})) FROM models m JOIN entries e USING (mid) WHERE NOT ({_DEAD}) GROUP BY m.mid"
     )
     return {tree.hex(): bool(sealed) for tree, sealed in rows}
 

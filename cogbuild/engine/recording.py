@@ -185,7 +185,7 @@ class Recorder:
             pairs.put_attempt(con, replace(attempt, aid=aid))
 
     def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
-        if not models.is_live(con, judged.entry.eid):
+        if not models.is_kept(con, judged.entry.eid):
             return  # let go while it was built: what it took is known, an outcome has nobody to belong to
         models.put_parts(con, judged.parts)
         aid = self._aid(con, judged)

@@ -175,7 +175,9 @@ class Engine:
 
     def _looked(self, eid: int, name: str) -> Judged:
         entry = models.find(self.project.con, eid)
-        if entry is None or not entry.live:  # removed, or its directory moved on, since it was planned
+        if entry is None or not models.is_kept(
+            self.project.con, eid
+        ):  # removed, or its directory moved on, since it was planned
             raise _Gone
         return self.judge.explained(self.judge.look(entry, name))
 

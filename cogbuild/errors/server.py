@@ -8,14 +8,18 @@ from cogbuild.errors import CogbuildError
 
 __all__ = [
     "AnotherServer",
+    "BadTree",
     "BadUpload",
     "CantListen",
     "JobHasEnded",
+    "ModelTestFailed",
+    "ObjectsMissing",
     "ServerPartsMissing",
     "ServerStopping",
     "UnknownJob",
     "UploadCut",
     "UploadGone",
+    "WrongDigest",
 ]
 
 
@@ -45,9 +49,34 @@ class UploadCut(CogbuildError):
     hint = "send it again"
 
 
+class BadTree(CogbuildError):
+    headline = "the list of files can't be used: {problem}"
+
+
+class WrongDigest(CogbuildError):
+    headline = "the bytes that came are not those of {digest}"
+    hint = "send them again"
+
+
+class ObjectsMissing(CogbuildError):
+    headline = "{count} of the model's files are not here"
+    hint = "ask POST /v2/objects/missing which, and send them first"
+    status: ClassVar[int] = 409
+
+    def __init__(self, missing: list[str]) -> None:
+        super().__init__(count=len(missing))
+        self.missing = missing
+
+
 class UploadGone(CogbuildError):
     headline = "what was uploaded for this job is not there any more"
     hint = "send it again"
+
+
+class ModelTestFailed(CogbuildError):
+    exit_code = 1
+    headline = "the model's test failed, so {model} was not let into {repo}"
+    hint = "try it with `cogbuild adapters test cog-test`, or with Cog itself, and send the model again"
 
 
 class UnknownJob(CogbuildError):

@@ -53,6 +53,10 @@ class Plan:
             sum(every if chosen is None else len(chosen) for chosen in self.candidates.values()) or self.pairs
         )
 
+    def done(self) -> bool:
+        """Whether every pair is fresh, judged now."""
+        return next(self.chunks(), None) is None
+
     def chunks(self) -> Iterator[list[Judged]]:
         """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""
         for start in range(0, len(self.eids), CHUNK):
@@ -68,7 +72,7 @@ class Plan:
         project = self.judge.project
         todo: list[Judged] = []
         fresh: dict[str, list[tuple[int, list[tuple[str, str]]]]] = {}
-        for entry in models.entries(project.con, eids=eids):
+        for entry in models.entries(project.con, eids=eids, candidates=True):
             wanted = self.judge.wanted(entry)
             for name in self._chosen(entry, wanted):
                 judged = self.judge.look(entry, name) if name in wanted else None
@@ -104,9 +108,9 @@ class Plan:
 class Planner:
     """Makes plans for the adapters given."""
 
-    def __init__(self, project: Project, adapters: dict[str, Adapter]) -> None:
+    def __init__(self, project: Project, adapters: dict[str, Adapter], always: tuple[str, ...] = ()) -> None:
         self.project = project
-        self.judge = Judge(project, adapters)
+        self.judge = Judge(project, adapters, always)
 
     def plan(self, selection: Selection | None = None, *, dry: bool = False) -> Plan:
         """Return the plan of a run; *dry* writes nothing but what looking at live directories shows.

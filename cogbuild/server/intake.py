@@ -1,177 +1,188 @@
-"""Receives bodies: streamed to disk, hashed on the way, never held in memory."""
+"""What was sent and is not a model yet: zips and trees of uploads until their job has ended, contents until a tree has them.
+
+A content counts as known to a request only where it is in a tree that the request may read, or where the same token sent it:
+that a digest is known tells whoever asks that somebody has these bytes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
+import time
 from typing import TYPE_CHECKING
 
-from python_multipart import MultipartParser
-from python_multipart.exceptions import MultipartParseError
-from python_multipart.multipart import parse_options_header
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
-
-from cogbuild.errors.server import BadUpload, UploadCut
+from cogbuild import library
+from cogbuild.database import jobs, models
+from cogbuild.errors.server import BadTree, ObjectsMissing, UploadGone
+from cogbuild.objects import copy_durably
+from cogbuild.spec import WISHES_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from starlette.requests import Request
+    from cogbuild.database.jobs import JobRow
+    from cogbuild.fingerprint.trees import Entry
+    from cogbuild.library import Added
+    from cogbuild.project import Project
+    from cogbuild.server.grants import Grant
 
-__all__ = ["Fields", "receive_form"]
+__all__ = ["Intake"]
 
-#: Bytes that the names and values around the file may take.
-_MOST_BESIDE = 64 << 10
-
-
-class Fields:
-    """What a form held beside the file."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, list[str]] = {}
-        self.size = 0  # bytes of the file
-
-    def all(self, name: str) -> list[str]:
-        """Return every value of a field."""
-        return self.values.get(name, [])
+#: Versions of a repo, and models of others, whose contents are looked through.
+_VERSIONS = 20
+#: Seconds for which a content waits for the tree that holds it.
+_PATIENCE = 86400.0
 
 
-class _Form:
-    """A multipart form that is read as it comes: pieces of the field ``file`` are handed on."""
+class Intake:
+    """The place of what is sent, in the data directory."""
 
-    def __init__(self, boundary: bytes) -> None:
-        self.fields = Fields()
-        self._seen_file = False
-        self._ended = False
-        self.pieces: list[bytes] = []
-        self._beside = 0
-        self._header = (bytearray(), bytearray())
-        self._headers: dict[bytes, bytes] = {}
-        self._name = ""
-        self._is_file = False
-        self._value = bytearray()
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._part_begins,
-                "on_header_field": lambda data, start, end: self._more(self._header[0], data[start:end]),
-                "on_header_value": lambda data, start, end: self._more(self._header[1], data[start:end]),
-                "on_header_end": self._header_ends,
-                "on_headers_finished": self._headers_end,
-                "on_part_data": self._data,
-                "on_part_end": self._part_ends,
-                "on_end": self._ends,
-            },
-        )
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.root = project.data / "uploads"
 
-    def _more(self, to: bytearray, data: bytes) -> None:
-        self._beside += len(data)
-        if self._beside > _MOST_BESIDE:
-            raise BadUpload(problem="its form has more text than a form needs")
-        to += data
+    def begin(self) -> None:
+        """Remove what a server before was sent and has no job for, and contents that nobody came back for."""
+        kept = {row.id for row in jobs.under_way(self.project.con)}
+        for left in _listed(self.root):
+            if left.name != "sent" and left.name.partition(".")[0] not in kept:
+                _remove(left)
+        self.sweep()
 
-    def _part_begins(self) -> None:
-        self._headers = {}
-        self._value = bytearray()
-        self._more(self._value, b"")
+    def sweep(self) -> None:
+        """Remove contents that nobody came back for."""
+        for owner in _listed(self.root / "sent"):
+            for content in _listed(owner):
+                with contextlib.suppress(FileNotFoundError):
+                    if content.stat().st_mtime < time.time() - _PATIENCE:
+                        content.unlink()
 
-    def _header_ends(self) -> None:
-        name, value = self._header
-        self._headers[bytes(name).lower()] = bytes(value)
-        self._header = (bytearray(), bytearray())
+    # -- whole uploads --------------------------------------------------------------------------------------------
 
-    def _headers_end(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._name = options.get(b"name", b"").decode("utf-8", "replace")
-        self._is_file = self._name == "file"
-        if self._is_file and self._seen_file:
-            raise BadUpload(problem="it has more than one field `file`")
-        self._seen_file |= self._is_file
+    def zip_for(self, job: str) -> Path:
+        """Return where the zip of a job is to be written."""
+        return self.root / f"{job}.zip"
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._is_file:
-            self.pieces.append(data[start:end])
-        else:
-            self._more(self._value, data[start:end])
+    def _tree(self, job: str) -> Path:
+        return self.root / f"{job}.tree"
 
-    def _part_ends(self) -> None:
-        if not self._is_file:
-            value = self._value.decode("utf-8", "replace")
-            self.fields.values.setdefault(self._name, []).append(value)
+    def stored(self, row: JobRow) -> Added:
+        """Store what was sent for a job as a candidate. Raises errors of uploads, models and declarations."""
+        for source in (self.zip_for(row.id), self._tree(row.id)):
+            if source.exists():
+                added = library.add(self.project, source, repo=row.repo, job=row.id, shown="the upload")
+                if row.model not in (None, added.model):
+                    raise BadTree(problem=f"it is that of {added.model}, not of {row.model}")
+                return added
+        raise UploadGone(job=row.id)
 
-    def _ends(self) -> None:
-        self._ended = True
+    def drop(self, row: JobRow) -> None:
+        """Remove what was sent for a job."""
+        self.forget(row.id)
 
-    def feed(self, data: bytes) -> None:
-        """Read on. Raises ``BadUpload``."""
+    def forget(self, job: str) -> None:
+        """Remove what was sent for a job that there is not."""
+        _remove(self.zip_for(job))
+        _remove(self._tree(job))
+
+    # -- contents -------------------------------------------------------------------------------------------------
+
+    def place(self, grant: Grant, digest: str) -> Path:
+        """Return where a content that this token sends is kept."""
+        return self.root / "sent" / re.sub(r"[^A-Za-z0-9]", "-", grant.token) / digest
+
+    def missing(self, grant: Grant, repo: str, digests: Sequence[str]) -> list[str]:
+        """Return those of *digests* that have to be sent."""
+        known = self._known(grant, repo)
+        return [
+            digest for digest in digests if digest not in known and not self.place(grant, digest).exists()
+        ]
+
+    def _known(self, grant: Grant, repo: str) -> dict[str, Path]:
+        """Return the contents of trees that the request may read, with where they are."""
+        con, store = self.project.con, self.project.objects
+        found = models.entries(con, repos=[repo], limit=_VERSIONS)
+        found += [entry for entry in models.entries(con, limit=_VERSIONS) if grant.may("read", entry.repo)]
+        known: dict[str, Path] = {}
+        for digest in dict.fromkeys(entry.tree for entry in found if entry.sealed):
+            for item in library.tree_of(self.project, digest).entries:
+                if item.kind in "fx":
+                    known.setdefault(item.value, store.path(item.value, executable=item.kind == "x"))
+        return known
+
+    def assemble(
+        self, job: str, entries: Iterable[Entry], wishes: str | None, *, grant: Grant, repo: str
+    ) -> None:
+        """Make the tree of a job out of contents that are here. Raises ``ObjectsMissing`` and ``BadTree``."""
+        known = self._known(grant, repo)
+        tree = self._tree(job)
+        tree.mkdir(mode=0o700, parents=True)
         try:
-            self._parser.write(data)
-        except MultipartParseError as trouble:
-            raise BadUpload(problem=str(trouble)) from None
-
-    def check(self) -> None:
-        """Raise ``UploadCut`` or ``BadUpload`` where the form is not all there."""
-        if not self._ended:
-            raise UploadCut
-        if not self._seen_file:
-            raise BadUpload(problem="it has no field `file`")
+            _filled(tree, entries, lambda digest: _sources(self.place(grant, digest), known.get(digest)))
+            if wishes is not None:
+                (tree / WISHES_FILE).write_text(wishes, encoding="utf-8")
+        except BaseException:
+            _remove(tree)
+            raise
 
 
-async def receive_form(request: Request, into: Path) -> Fields:
-    """Write the field ``file`` of the form to the new file *into*, durably; return what else it held.
+def _sources(*places: Path | None) -> list[Path]:
+    return [place for place in places if place is not None]
 
-    Nothing is left of what is refused. Raises ``BadUpload`` and ``UploadCut``.
-    """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
-        raise BadUpload(problem="it is no multipart form")
+
+def _filled(tree: Path, entries: Iterable[Entry], sources: Callable[[str], list[Path]]) -> None:
+    """Make the entries below *tree*. Links come last: nothing is made through one."""
+    missing: list[str] = []
+    links: list[Entry] = []
+    for entry in entries:
+        at = tree / entry.path
+        try:
+            at.parent.mkdir(parents=True, exist_ok=True)
+            if entry.kind == "d":
+                at.mkdir(exist_ok=True)
+            elif entry.kind == "l":
+                links.append(entry)
+            elif not any(_put(source, at, executable=entry.kind == "x") for source in sources(entry.value)):
+                missing.append(entry.value)
+        except (FileExistsError, NotADirectoryError):
+            raise BadTree(problem=f"{entry.path} is in it twice, or below a file") from None
+    if missing:
+        raise ObjectsMissing(sorted(set(missing)))
+    for entry in links:
+        try:
+            os.symlink(entry.value, tree / entry.path)
+        except (FileExistsError, NotADirectoryError):
+            raise BadTree(problem=f"{entry.path} is in it twice") from None
+
+
+def _put(source: Path, at: Path, *, executable: bool) -> bool:
+    """Put a content in its place; False where it is not there."""
     try:
-        form = _Form(boundary)
-    except ValueError as trouble:
-        raise BadUpload(problem=str(trouble)) from None
-    await run_in_threadpool(_make, into)
-    fd = await run_in_threadpool(os.open, into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        async for data in _chunks(request):
-            form.feed(data)
-            if form.pieces:
-                form.fields.size += await run_in_threadpool(_write, fd, form.pieces)
-                form.pieces.clear()
-        form.check()
-        await run_in_threadpool(os.fsync, fd)
-    except BaseException:
-        _drop(into)
-        raise
-    finally:
-        os.close(fd)
-    return form.fields
+        if bool(source.stat().st_mode & 0o111) == executable:
+            try:
+                os.link(source, at)
+            except FileExistsError:
+                raise
+            except FileNotFoundError:
+                return False
+            except OSError:  # too many links to one file
+                copy_durably(source, at, mode=0o555 if executable else 0o444)
+        else:
+            copy_durably(source, at, mode=0o555 if executable else 0o444)
+    except FileNotFoundError:
+        return False
+    return True
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for data in request.stream():
-            yield data
-    except ClientDisconnect:
-        raise UploadCut from None
+def _listed(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
-def _drop(file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        file.unlink()
-
-
-def _make(file: Path) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _write(fd: int, pieces: list[bytes]) -> int:
-    size = 0
-    for piece in pieces:
-        left = memoryview(piece)
-        while left:
-            left = left[os.write(fd, left) :]
-        size += len(piece)
-    return size
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cogbuild.database import jobs
+from cogbuild.database import jobs, models
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.server import JobHasEnded, UnknownJob
 from cogbuild.report.wire import end_message
@@ -42,13 +42,21 @@ class Cancelled(Exception):
 class Active:
     """A job that a thread works at."""
 
-    def __init__(self, row: JobRow, say: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, row: JobRow, say: Callable[[dict[str, Any]], None], note: Callable[[str], None]
+    ) -> None:
         self.row = row
+        self._note = note
         self.say = say
         self.model = row.model  # that all its pairs are of
         self._lock = threading.Lock()
         self._run: Run | None = None
         self.stopped = threading.Event()
+
+    def about(self, model: str) -> None:
+        """Say which model the job turned out to be about."""
+        self.model = model
+        self._note(model)
 
     def runs(self, run: Run | None) -> None:
         """Say which run is the job's now, so that cancelling ends its adapters. Raises ``Cancelled``."""
@@ -159,6 +167,10 @@ class Jobs:
             self._turn.notify_all()
         return row
 
+    def known(self, owner: str, once: str | None) -> JobRow | None:
+        """Return the job that *owner* asked for before under *once*."""
+        return jobs.known_once(self.project.con, owner, once)
+
     @staticmethod
     def new_id() -> str:
         """Return an ID for a job."""
@@ -205,8 +217,13 @@ class Jobs:
 
     def _begun(self, row: JobRow) -> Active:
         self.project.database.write(lambda con: jobs.start(con, row.id))
-        active = self._active[row.id] = Active(row, self.feeds.open(row.id).say)
+        active = self._active[row.id] = Active(
+            row, self.feeds.open(row.id).say, lambda model: self._about(row.id, model)
+        )
         return active
+
+    def _about(self, job: str, model: str) -> None:
+        self.project.database.write(lambda con: jobs.set_model(con, job, model))
 
     def _do(self, active: Active) -> None:
         try:
@@ -232,7 +249,13 @@ class Jobs:
 
     def _end(self, row: JobRow, state: str, last: dict[str, Any]) -> None:
         code = last["event"]["exit_code"]
+
+        def over(con: Any) -> None:
+            jobs.end(con, row.id, state, code)
+            for eid in jobs.drop_candidates(con, row.id):
+                models.retire(con, eid)
+
+        self.project.database.write(over)
         self._ended(row)
-        self.project.database.write(lambda con: jobs.end(con, row.id, state, code))
         self.feeds.open(row.id).say(last)
         self.feeds.close(row.id)

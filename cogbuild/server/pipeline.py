@@ -1,24 +1,34 @@
-"""What becomes of a job: an upload is stored and built, pairs that were asked for are built."""
+"""What becomes of a job: an upload is stored, tested, let in and built; pairs that were asked for are built."""
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild import library
-from cogbuild.database import jobs, models
-from cogbuild.errors.server import UploadGone
-from cogbuild.planner import Planner
-from cogbuild.server.jobs import ADAPT, UPLOAD, Active, Ending
+from cogbuild.database import models
+from cogbuild.engine import Status
+from cogbuild.errors.adapters import UnknownAdapter
+from cogbuild.errors.server import ModelTestFailed
+from cogbuild.planner import Planner, Selection
+from cogbuild.server.jobs import ADAPT, BACKFILL, UPLOAD, Active, Ending
 from cogbuild.server.messages import Telling, status
 from cogbuild.server.shown import model_2021
+from cogbuild.server.testing import TEST_ADAPTER
 from cogbuild.tasks.running import Run, run_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from queue import SimpleQueue
 
     from cogbuild.database.jobs import JobRow
+    from cogbuild.database.models import EntryRow
+    from cogbuild.library import Added
     from cogbuild.planner import Plan
+    from cogbuild.report.summary import Summary
     from cogbuild.server.service import Service
 
 __all__ = ["Pipeline"]
@@ -32,42 +42,119 @@ class Pipeline:
         self.project = service.project
 
     def work(self, active: Active) -> Ending:
-        """Do one job."""
-        does = {UPLOAD: self._upload, ADAPT: self._adapt}
+        """Do one job. What it did before it was ended by a kill or a stop is done, and found to be fresh."""
+        does = {UPLOAD: self._upload, ADAPT: self._adapt, BACKFILL: self.service.backfill.work}
         return does[active.row.kind](active)
 
     def ended(self, row: JobRow) -> None:
         """Clear up after a job that has ended."""
-        if file := row.request.get("file"):
-            (self.service.uploads / file).unlink(missing_ok=True)
+        if row.kind == UPLOAD:
+            self.service.intake.drop(row)
+
+    def planner(self) -> Planner:
+        """Return a planner over the adapters that are active now."""
+        return Planner(self.project, self.service.adapters(), (TEST_ADAPTER,))
 
     # -- an upload ------------------------------------------------------------------------------------------------
 
     def _upload(self, active: Active) -> Ending:
-        row = active.row
-        file = self.service.uploads / row.request["file"]
-        if not file.exists():
-            raise UploadGone(job=row.id)
+        chosen: list[str] | None = active.row.request.get("adapters")
+        self._check_names(self.planner(), chosen)
         active.say(status("Storing the model"))
-        added = library.add(self.project, file, repo=row.repo)
-        self.project.database.write(lambda con: jobs.set_model(con, row.id, added.model))
-        active.model = added.model
-        entry = models.find(self.project.con, added.eid)
-        assert entry is not None
-        planner = Planner(self.project, self.service.adapters())
-        ending = self._run(active, planner.plan_of(entry, row.request.get("adapters")))
+        added = self.service.intake.stored(active.row)
+        active.about(added.model)
+        entry = self._wanting(added, chosen)
+        planner = self.planner()  # settings may have moved while the model was stored
+        tested = self._test(active, planner, entry, force=bool(active.row.request.get("force")))
+        self.project.database.write(lambda con: models.let_in(con, entry.eid))
+        entry = self._entry(entry.eid)
+        rest = [name for name in chosen or planner.judge.wanted(entry) if name != TEST_ADAPTER]
+        built = self._build(active, planner, entry, rest)
+        self.service.moved()
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
-        return ending
+        return Ending(built.exit_code, _together(tested.summary, built.summary))
+
+    def _check_names(self, planner: Planner, names: list[str] | None) -> None:
+        known = list(planner.judge.adapters)
+        for name in names or ():
+            if name not in known:
+                raise UnknownAdapter(name=name, active=known)
+
+    def _wanting(self, added: Added, chosen: list[str] | None) -> EntryRow:
+        """Return the entry, with the adapters that the upload chose among those that the model wants."""
+        entry = self._entry(added.eid)
+        wishes = entry.settings.get("adapters")
+        if chosen is None or (wishes is None and not added.new):
+            return entry
+        before = [] if added.new or wishes is None else wishes
+        wanted = list(dict.fromkeys([*before, *chosen]))
+        if wanted != wishes:
+            settings = {**entry.settings, "adapters": wanted}
+            self.project.database.write(
+                lambda con: models.change_entry(con, entry.eid, settings=settings, cpu_image=entry.cpu_image)
+            )
+        return self._entry(added.eid)
+
+    def _entry(self, eid: int) -> EntryRow:
+        entry = models.find(self.project.con, eid)
+        assert entry is not None
+        return entry
+
+    def _test(self, active: Active, planner: Planner, entry: EntryRow, *, force: bool) -> Ending:
+        """Bring the model's test up to date, and the image that it runs in. Raises ``ModelTestFailed``."""
+        plan = planner.plan_of(entry, [TEST_ADAPTER], force=force)
+        with self._running(active, plan) as run:
+            if not plan.done():
+                active.say(status("Testing the model"))
+            run_plan(run, fail_fast=True)
+        active.check()
+        if run.fatal is not None:
+            raise run.fatal
+        if run.failures:
+            first = run.failures[0]
+            raise ModelTestFailed(
+                model=entry.model[:12],
+                repo=entry.repo,
+                because=first.error.title if first.error else first.reason,
+                it_said=first.error.facts.get("it_said") if first.error else None,
+                attempt=Path(first.log).stem if first.log else None,
+            )
+        return Ending(0, run.summary())
+
+    def _build(self, active: Active, planner: Planner, entry: EntryRow, names: list[str]) -> Ending:
+        """Build what is wanted of a model that is in; what fails is missing, and the model is there."""
+        if not names:
+            return Ending(0)
+        return self.run(active, planner.plan_of(entry, names))
 
     # -- pairs that were asked for --------------------------------------------------------------------------------
 
     def _adapt(self, active: Active) -> Ending:
-        raise NotImplementedError
+        asked = active.row.request
+        planner = self.planner()
+        names = asked["adapters"] or [name for name in planner.judge.adapters if name != TEST_ADAPTER]
+        selection = Selection(
+            tuple(asked["models"]), tuple(asked["repos"]), tuple(names), bool(asked["force"])
+        )
+        ending = self.run(
+            active, planner.plan(selection), fail_fast=bool(asked["fail_fast"]), jobs=asked["jobs"]
+        )
+        self.service.moved()
+        return ending
 
     # -- a run ----------------------------------------------------------------------------------------------------
 
-    def _run(self, active: Active, plan: Plan, *, fail_fast: bool = False) -> Ending:
-        with self._running(active, plan) as run:
+    def run(
+        self,
+        active: Active,
+        plan: Plan,
+        *,
+        fail_fast: bool = False,
+        jobs: int | None = None,
+        slots: SimpleQueue[None] | None = None,
+    ) -> Ending:
+        """Run a plan for a job. Raises what concerns all pairs, and ``Cancelled``."""
+        with self._running(active, plan, jobs=jobs, slots=slots) as run:
             run_plan(run, fail_fast=fail_fast)
         active.check()
         if run.fatal is not None:
@@ -75,17 +162,22 @@ class Pipeline:
         return Ending(run.exit_code, run.summary())
 
     @contextmanager
-    def _running(self, active: Active, plan: Plan) -> Iterator[Run]:
+    def _running(
+        self, active: Active, plan: Plan, *, jobs: int | None = None, slots: SimpleQueue[None] | None = None
+    ) -> Iterator[Run]:
         service = self.service
-        with Run(
-            self.project,
-            plan,
-            jobs=service.workers,
-            watcher=Telling(self.project, active.say, active.model),
-            slots=service.slots,
-        ) as run:
+        workers = min(jobs or service.workers, service.workers)
+        telling = Telling(self.project, active.say, active.model)
+        with contextlib.ExitStack() as stack:
+            run = Run(self.project, plan, jobs=workers, watcher=telling, slots=slots or service.slots)
             active.runs(run)
-            try:
-                yield run
-            finally:
-                active.runs(None)
+            stack.callback(active.runs, None)
+            yield stack.enter_context(run)
+
+
+def _together(first: Summary | None, second: Summary | None) -> Summary | None:
+    """Return the totals of the test and of what came after it, which found the test's pairs fresh."""
+    if first is None or second is None:
+        return first or second
+    counts = Counter(first.counts) + Counter(second.counts)
+    return replace(second, counts={**counts, Status.FRESH: counts[Status.FRESH]})

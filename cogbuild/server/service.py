@@ -12,8 +12,11 @@ from fastapi import Depends, Request
 
 from cogbuild import adapters
 from cogbuild.errors.server import AnotherServer
+from cogbuild.server.backfill import Backfill
+from cogbuild.server.intake import Intake
 from cogbuild.server.jobs import Jobs
 from cogbuild.server.pipeline import Pipeline
+from cogbuild.server.testing import TEST_ADAPTER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +42,10 @@ class Service:
         self.slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.workers):
             self.slots.put(None)
-        pipeline = Pipeline(self)
-        self.jobs = Jobs(project, pipeline.work, pipeline.ended, threads=self.workers + SPARE)
-        self.uploads = project.data / "uploads"
+        self.backfill = Backfill(self)
+        self.pipeline = Pipeline(self)
+        self.jobs = Jobs(project, self.pipeline.work, self.pipeline.ended, threads=self.workers + SPARE)
+        self.intake = Intake(project)
         self._reading = threading.Lock()
         self._lock: int | None = None
 
@@ -54,6 +58,7 @@ class Service:
             os.close(fd)
             raise AnotherServer(data=self.project.data) from None
         self._lock = fd
+        self.intake.begin()
         self.jobs.begin()
 
     def stop(self) -> None:
@@ -64,11 +69,17 @@ class Service:
             self._lock = None
         self.project.close()
 
+    def moved(self) -> None:
+        """Hear that something was made or added: what may wait looks again."""
+
     def adapters(self) -> dict[str, Adapter]:
         """Return the adapters that are active now: settings and directories are looked at again."""
         with self._reading:
             self.project.reread()
-            return adapters.active(self.project, self.directories)
+            found = adapters.active(self.project, self.directories)
+            if TEST_ADAPTER in found:  # the site's own
+                return found
+            return adapters.active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
 
 
 def _service(request: Request) -> Service:

@@ -12,12 +12,12 @@ from cogbuild import library
 from cogbuild.database import models
 from cogbuild.errors.server import ServerStopping
 from cogbuild.server.access import Guarded, needs
-from cogbuild.server.intake import receive_form
+from cogbuild.server.forms import receive_form
 from cogbuild.server.jobs import UPLOAD
 from cogbuild.server.messages import as_of_2021
 from cogbuild.server.service import Here, Service
 from cogbuild.server.shown import model_2021, zipped
-from cogbuild.spec.names import valid_repo
+from cogbuild.spec.names import checked_repo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,9 +52,8 @@ async def upload(user: str, name: str, request: Request, service: Here) -> Strea
     if service.jobs.stopping:
         raise ServerStopping
     job = service.jobs.new_id()
-    file = service.uploads / f"{job}.zip"
-    fields = await receive_form(request, file)
-    asked = {"file": file.name, "size": fields.size, "adapters": fields.all("adapter") or None}
+    fields = await receive_form(request, service.intake.zip_for(job))
+    asked = {"size": fields.size, "adapters": fields.all("adapter") or None}
     return StreamingResponse(
         _told(
             service,
@@ -108,8 +107,7 @@ def deleted(user: str, name: str, model: str, service: Here) -> str:
 
 
 def _repo(user: str, name: str) -> str:
-    valid_repo(f"{user}/{name}")
-    return f"{user}/{name}"
+    return checked_repo(f"{user}/{name}")
 
 
 def _entry(service: Service, user: str, name: str, model: str) -> EntryRow:

@@ -8,6 +8,7 @@ from cogbuild.errors.declarations import BadRepo
 
 __all__ = [
     "artifact_variable",
+    "checked_repo",
     "is_adapter_name",
     "is_param_name",
     "is_variable",
@@ -29,6 +30,12 @@ def valid_repo(text: str) -> tuple[str, str]:
     if not slash or not _REPO_PART.fullmatch(user) or not _REPO_PART.fullmatch(name):
         raise BadRepo(repo=repr(text))
     return user, name
+
+
+def checked_repo(text: str) -> str:
+    """Return *text* where it is a repo, or raise ``BadRepo``."""
+    valid_repo(text)
+    return text
 
 
 def is_adapter_name(text: str) -> bool:
