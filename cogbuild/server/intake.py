@@ -104,8 +104,10 @@ class Intake:
     def _known(self, grant: Grant, repo: str) -> dict[str, Path]:
         """Return the contents of trees that the request may read, with where they are."""
         con, store = self.project.con, self.project.objects
-        found = models.entries(con, repos=[repo], limit=_VERSIONS)
-        found += [entry for entry in models.entries(con, limit=_VERSIONS) if grant.may("read", entry.repo)]
+        found: list[models.EntryRow] = []
+        if "read" in grant.can:
+            found = models.entries(con, repos=[repo], scope=grant.repos, limit=_VERSIONS)
+            found += models.entries(con, scope=grant.repos, limit=_VERSIONS)
         known: dict[str, Path] = {}
         for digest in dict.fromkeys(entry.tree for entry in found if entry.sealed):
             for item in library.tree_of(self.project, digest).entries:
