@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
+from cogbuild.database import jobs
 from cogbuild.errors.server import UnknownJob
 from cogbuild.report.words import iso
 from cogbuild.server.access import Guarded, needs
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from cogbuild.database.jobs import JobRow
+    from cogbuild.server.grants import Grant
 
 __all__ = ["job_json", "router"]
 
@@ -40,11 +42,29 @@ def job_json(row: JobRow) -> dict[str, Any]:
 def _found(service: Service, request: Request, job: str) -> JobRow:
     """Return a job that the request may read: its own, or one about a repo that it reads. Raises ``UnknownJob``."""
     row = service.jobs.find(job)
-    grant = request.state.grant
-    reads = grant.may("read", row.repo) if row.repo is not None else grant.everywhere
-    if not reads and row.owner != grant.token:
+    if not _reads(request.state.grant, row):
         raise UnknownJob(job=job)
     return row
+
+
+def _reads(grant: Grant, row: JobRow) -> bool:
+    about = grant.may("read", row.repo) if row.repo is not None else grant.everywhere
+    return about or row.owner == grant.token
+
+
+@router.get("", summary="List jobs")
+@needs("read")
+def listed(
+    request: Request,
+    service: Here,
+    before: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> dict[str, Any]:
+    """Return jobs that this token may read, the newest first; `next` is the `before` of the next page."""
+    rows = jobs.listed(service.project.con, before=before, limit=limit)
+    grant = request.state.grant
+    mine = [job_json(row) for row in rows if _reads(grant, row)]
+    return {"jobs": mine, "next": rows[-1].jid if len(rows) == limit else None}
 
 
 @router.get("/{job}", summary="Show a job")

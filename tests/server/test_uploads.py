@@ -1,0 +1,348 @@
+"""What becomes of an upload?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from site_of_tests import Site, eventually, followed, listed, put, zip_of
+
+from cogbuild.digest import hexdigest
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with two adapters."""
+    return Site(tmp_path, "one", "two")
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[httpx.Client]:
+    """A client of a server of the site."""
+    with site.client() as client:
+        yield client
+
+
+def test_an_upload_is_tested_let_in_and_built(site: Site, client: httpx.Client) -> None:
+    """The messages come as they did in 2021, and the model is the last of them."""
+    said = put(client, zip_of("x"))
+    assert [set(message) for message in said] == [{"type", "data", "model"}] * len(said)
+    assert [message["data"] for message in said if message["type"] == "log_line"] == ["copying"] * 2
+    model = said[-1]["model"]
+    assert [item["target"] for item in model["artifacts"]] == ["one", "two"]
+    assert model["run_arguments"] == {"text": {"type": "str", "default": None}}
+    assert model["config"]["predict"] == model["config"]["model"] == "predict.py:Predictor"
+    assert listed(client) == [model]
+    assert client.get(f"/v1/repos/ada/words/packages/{model['id']}").json() == model
+    assert site.ran() == ["words one", "words test", "words two"]
+    assert client.get("/ping").text == "pong"
+
+
+def test_an_unchanged_upload_runs_nothing(site: Site, client: httpx.Client) -> None:
+    """What is there already is answered from what was made."""
+    first = put(client, zip_of("x"))[-1]["model"]
+    site.ran()
+    said = put(client, zip_of("x"))
+    assert [message["type"] for message in said] == ["status", "model"]
+    assert said[-1]["model"] == first
+    assert site.ran() == []
+
+
+def test_a_failed_test_lets_nothing_in(site: Site, client: httpx.Client) -> None:
+    """What was said of it is kept, and the model is nowhere."""
+    said = put(client, zip_of("fail"))
+    attempt = said[-1]["data"].split("attempt  ")[1][:18]
+    model = said[2]["data"].split("@")[1][:12]
+    assert said[-1] == {
+        "type": "error",
+        "data": f"the model's test failed, so {model} was not let into ada/words\n"
+        f"  because  cog-test failed on ada/words@{model} after 0.0 s\n"
+        "  it said  example 1: the output is 2, not 1\n"
+        f"  attempt  {attempt}\n"
+        "hint: try it with `cogbuild adapters test cog-test`, or with Cog itself, and send the model again",
+        "model": None,
+    }
+    assert listed(client) == []
+    assert client.get(f"/v1/repos/ada/words/packages/{model}").status_code == 404
+    assert "the output is 2" in (site.data / "logs" / f"{attempt}.log").read_text()
+    assert site.ran() == ["words test"]
+    assert put(client, zip_of("fail"))[-1]["type"] == "error"  # and it is tried again
+    assert site.ran() == ["words test"]
+
+
+def test_a_failed_adapter_fails_its_artifact_alone(client: httpx.Client) -> None:
+    """The model is there with what could be made of it."""
+    said = put(client, zip_of("break"))
+    assert said[-1]["model"]["artifacts"] == []
+    assert sum(message["data"].startswith("failed ") for message in said) == 2
+    assert len(listed(client)) == 1
+
+
+def test_an_upload_may_choose_adapters(site: Site, client: httpx.Client) -> None:
+    """Its choice is the model's from then on; what is unknown is refused before anything is stored."""
+    said = put(client, zip_of("x"), adapter="two")
+    assert [item["target"] for item in said[-1]["model"]["artifacts"]] == ["two"]
+    put(client, zip_of("x"))
+    assert site.ran() == ["words test", "words two"]
+    put(client, zip_of("x"), adapter="one")
+    assert site.ran() == ["words one"]
+    assert put(client, zip_of("y"), adapter="three") == [
+        {
+            "type": "error",
+            "data": "no adapter is called three\n  active  cog-test, one, two\n"
+            "hint: list them with `cogbuild adapters ls`",
+            "model": None,
+        }
+    ]
+
+
+def test_a_models_own_wishes_choose_adapters(client: httpx.Client) -> None:
+    """``cog-adapters.yaml`` in the upload is heard."""
+    said = put(client, zip_of("x", **{"cog__adapters.yaml": "adapters: [one]\n"}))
+    assert [item["target"] for item in said[-1]["model"]["artifacts"]] == ["one"]
+
+
+def test_the_zip_that_comes_back_is_the_same_every_time(client: httpx.Client) -> None:
+    """It has the same bytes, and adding it gives the same model."""
+    model = put(client, zip_of("x", **{"deep/er.txt": "y"}))[-1]["model"]["id"]
+    first, second = (client.get(f"/v1/repos/ada/words/packages/{model}.zip").content for _ in range(2))
+    assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
+    assert put(client, first, "ada/again")[-1]["model"]["id"] == model
+
+
+def test_a_deleted_model_is_gone(client: httpx.Client) -> None:
+    """And comes back with the same upload, from what was made before."""
+    model = put(client, zip_of("x"))[-1]["model"]["id"]
+    assert client.delete(f"/v1/repos/ada/words/packages/{model}").text == f"Deleted {model}"
+    assert listed(client) == []
+    assert put(client, zip_of("x"))[-1]["model"]["id"] == model
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"files": {"file": b"no zip"}}, "the upload is not a zip"),
+        ({"files": {"file": zip_of("x")[:200]}}, "the upload"),
+        ({"files": {"file": zip_of("x", **{"cog.yaml": "predict: nobody"})}}, "the upload/cog.yaml"),
+    ],
+    ids=["no zip", "half a zip", "no model"],
+)
+def test_what_is_no_model_is_an_error(client: httpx.Client, given: dict[str, object], text: str) -> None:
+    """It comes as a message, since Cog's client reads nothing else, and nothing of it stays."""
+    answer = client.put("/v1/repos/ada/words/packages/", **given)  # type: ignore[arg-type]
+    assert answer.status_code == 200
+    assert '"type":"error"' in answer.text
+    assert text in answer.text
+    assert str(Path.cwd()) not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"content": b"x"}, "the upload can't be read: it is no multipart form\nhint: send a zip"),
+        ({"files": {"other": b"x"}}, "the upload can't be read: it has no field `file`\nhint: send a zip"),
+        (
+            {"files": [("file", b"x"), ("file", b"y")]},
+            "the upload can't be read: it has more than one field `file`\n",
+        ),
+        (
+            {"files": {"file": b"x"}, "data": {"adapter": "x" * 70000}},
+            "the upload can't be read: its form has more text than a form needs\n",
+        ),
+    ],
+    ids=["no form", "no file", "two files", "text"],
+)
+def test_what_is_no_form_is_refused(client: httpx.Client, given: dict[str, object], text: str) -> None:
+    """It is answered with what is wrong."""
+    answer = client.put("/v1/repos/ada/words/packages/", **given)  # type: ignore[arg-type]
+    assert answer.status_code == 422
+    assert answer.json()["text"].startswith(text)
+
+
+def test_half_an_upload_starts_nothing(site: Site, client: httpx.Client) -> None:
+    """Of a client that goes away while it sends, nothing stays."""
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as line:
+        line.sendall(
+            b"PUT /v1/repos/ada/words/packages/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+            b'--x\r\nContent-Disposition: form-data; name="file"; filename="m"\r\n\r\nPK'
+        )
+        eventually(lambda: list(site.data.glob("uploads/*.zip")))
+    eventually(lambda: not list(site.data.glob("uploads/*.zip")))
+    assert client.get("/v2/jobs").json()["jobs"] == []
+
+
+def test_who_goes_away_ends_nothing(site: Site, client: httpx.Client) -> None:
+    """The job goes on, and its messages are there for whoever asks."""
+    with client.stream(
+        "PUT", "/v1/repos/ada/words/packages/", files={"file": ("m.zip", zip_of("slow"))}
+    ) as answer:
+        next(answer.iter_lines())
+    site.go.touch()
+    job = client.get("/v2/jobs").json()["jobs"][0]["job"]
+    said = followed(client, job)
+    assert [number for number, _ in said] == list(range(1, len(said) + 1))
+    assert said[-1][1]["event"]["state"] == "done"
+    assert followed(client, job, after=3) == said[3:]
+    assert len(listed(client)) == 1
+
+
+# -- content by content -----------------------------------------------------------------------------------------------
+
+
+def _entries(files: dict[str, bytes]) -> list[dict[str, object]]:
+    return [
+        {"path": name, "kind": "f", "digest": hexdigest(data), "size": len(data)}
+        for name, data in sorted(files.items())
+    ]
+
+
+def _files(weights: str) -> dict[str, bytes]:
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(io.BytesIO(zip_of(weights))) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_only_what_is_missing_is_sent(site: Site, client: httpx.Client) -> None:
+    """A second version sends the file that changed; the same request again is the same job."""
+    known = put(client, zip_of("x"))[-1]["model"]["id"]
+    files = _files("y")
+    digests = [hexdigest(data) for data in files.values()]
+    asked = {"repo": "ada/words", "digests": digests}
+    missing = client.post("/v2/objects/missing", json=asked).json()["missing"]
+    assert missing == [hexdigest(b"y")]
+    model = put(client, zip_of("y"), "ada/other")[-1]["model"]["id"]
+    body = {"model": model, "entries": _entries(files)}
+    url, once = "/v2/repos/ada/words/models", {"Idempotency-Key": "k1"}
+    client.delete(f"/v1/repos/ada/other/packages/{model}")
+    refused = client.post(url, json=body)
+    assert refused.status_code == 409
+    assert refused.json()["missing"] == missing
+    assert refused.json()["text"].startswith("1 of the model's files are not here\n")
+    sent = f"/v2/objects/{missing[0]}?repo=ada/words"
+    assert client.put(sent, content=b"z").status_code == 422
+    assert [client.put(sent, content=b"y").status_code for _ in range(2)] == [201, 200]
+    assert client.post("/v2/objects/missing", json=asked).json()["missing"] == []
+    first, second = (client.post(url, json=body, headers=once) for _ in range(2))
+    assert first.status_code == second.status_code == 202
+    assert first.json() == second.json()
+    end = followed(client, first.json()["job"])[-1][1]
+    assert end["event"]["exit_code"] == 0
+    assert {item["id"] for item in listed(client)} == {known, model}
+    assert len(client.get("/v2/jobs").json()["jobs"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"path": "../x"}, "../x: it leaves the model, or is not in one form"),
+        ({"path": "/x"}, "/x: it leaves the model, or is not in one form"),
+        ({"path": "a//b"}, "a//b: it leaves the model, or is not in one form"),
+        ({"path": "a\0b"}, "a\\x00b: such a name can't be used"),
+        ({"path": "x" * 300}, "x" * 200 + ": it is too long or too deep"),
+        ({"path": "\ud800"}, "\\ud800: such a name can't be used"),
+        ({"kind": "p"}, "x: its kind is one of f, x, l and d"),
+        ({"digest": "12"}, "x: its digest is no digest"),
+        ({"size": -1}, "x: its size is no size"),
+        ({"kind": "l", "target": ""}, "x: it leads nowhere"),
+    ],
+)
+def test_a_list_that_can_not_be_used_says_why(
+    client: httpx.Client, change: dict[str, object], text: str
+) -> None:
+    """Names that leave the model or that no file can have are refused before anything is made."""
+    import json
+
+    row = {"path": "x", "kind": "f", "digest": "0" * 64, "size": 1, **change}
+    answer = client.post(
+        "/v2/repos/ada/words/models", content=json.dumps({"model": "0" * 40, "entries": [row]})
+    )
+    assert (answer.status_code, answer.json()["error"]["facts"]) == (422, {"problem": text})
+
+
+def test_a_link_is_made_last_and_led_nowhere_else(client: httpx.Client, tmp_path: Path) -> None:
+    """Nothing is written through a link, and one that leads out is refused."""
+    files = _files("x")
+    for data in files.values():
+        client.put(f"/v2/objects/{hexdigest(data)}?repo=ada/words", content=data)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link = {"path": "a", "kind": "l", "target": str(outside)}
+    through = {"path": "a/b", "kind": "f", "digest": hexdigest(b"x"), "size": 1}
+    url = "/v2/repos/ada/words/models"
+    for more in ([link], [link, through], [through, link]):
+        answer = client.post(url, json={"model": "0" * 40, "entries": [*_entries(files), *more]})
+        if answer.status_code == 202:
+            assert followed(client, answer.json()["job"])[-1][1]["type"] == "error"
+        else:
+            assert answer.json()["error"]["error"] == "BadTree"
+    assert os.listdir(outside) == []
+    assert listed(client) == []
+
+
+def test_a_wrong_id_is_noticed(client: httpx.Client) -> None:
+    """What was sent is not taken for another model."""
+    files = _files("x")
+    for data in files.values():
+        client.put(f"/v2/objects/{hexdigest(data)}?repo=ada/words", content=data)
+    body = {"model": "0" * 40, "entries": _entries(files)}
+    job = client.post("/v2/repos/ada/words/models", json=body).json()["job"]
+    assert "not of 0000" in followed(client, job)[-1][1]["data"]
+    assert listed(client) == []
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_can_be_cancelled(site: Site, client: httpx.Client) -> None:
+    """What runs is ended, and what it brought is not let in."""
+    files = {"file": ("m.zip", zip_of("wait"))}
+    with client.stream("PUT", "/v1/repos/ada/words/packages/", files=files) as answer:
+        lines = answer.iter_lines()
+        assert any("waiting" in line for line in lines)
+        job = client.get("/v2/jobs").json()["jobs"][0]["job"]
+        client.delete(f"/v2/jobs/{job}")
+        assert '"type":"error","data":"cancelled"' in list(lines)[-1]
+    assert client.get(f"/v2/jobs/{job}").json()["state"] == "cancelled"
+    again = client.delete(f"/v2/jobs/{job}")
+    assert (again.status_code, again.json()["text"]) == (409, f"the job {job} has ended already: cancelled")
+    assert listed(client) == []
+    unknown = client.get("/v2/jobs/0123")
+    assert (unknown.status_code, unknown.json()["text"]) == (404, "no job has the ID 0123")
+
+
+def test_pairs_are_built_when_they_are_asked_for(site: Site, client: httpx.Client) -> None:
+    """``POST /v2/adapt`` builds what is not fresh, forced or not, and refuses what it does not know."""
+    put(client, zip_of("x"))
+    site.ran()
+    for asked, ran in (({}, []), ({"force": True, "adapters": ["one"]}, ["words one"])):
+        job = client.post("/v2/adapt", json=asked).json()["job"]
+        end = followed(client, job)[-1][1]
+        assert (end["event"]["state"], site.ran()) == ("done", ran)
+    for wrong in ({"adapters": ["three"]}, {"repos": ["ada/no"]}, {"models": ["1234567"]}):
+        assert client.post("/v2/adapt", json=wrong).status_code == 404
+
+
+def test_side_by_side(site: Site, client: httpx.Client) -> None:
+    """The same model sent four times at once is built once."""
+    ended: list[str] = []
+
+    def upload() -> None:
+        ended.append(put(client, zip_of("x"))[-1]["type"])
+
+    threads = [threading.Thread(target=upload) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == ["model"] * 4
+    assert site.ran() == ["words one", "words test", "words two"]
+    assert len(listed(client)) == 1
