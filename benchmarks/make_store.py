@@ -24,7 +24,7 @@ from cogbuild import library
 from cogbuild.adapters import active
 from cogbuild.database import feed, models
 from cogbuild.database.pairs import Artifact, Attempt
-from cogbuild.engine.recording import Recorder, reasons_json
+from cogbuild.engine.recording import Made, Recorder, reasons_json
 from cogbuild.engine.underway import new_attempt
 from cogbuild.fingerprint.trees import Tree, read_tree
 from cogbuild.objects import Objects
@@ -185,9 +185,7 @@ def record_all(project: Project) -> None:
             for name in judge.wanted(entry):
                 judged = judge.look(entry, name)
                 artifact = Artifact("", f"s3://models/{name}/{entry.model}")
-                recorder.made(
-                    judged, attempts=[attempt(judged)], artifacts=(artifact,), reason=None, log_tail=b""
-                )
+                recorder.made(Made(judged, [attempt(judged)], (artifact,), None, b""))
 
     ordered = models.newest_first(project.con, feed.eids_above(project.con, 0))
     for numbers in batches(count):

@@ -12,9 +12,11 @@ import json
 import os
 import sqlite3
 import threading
+import time
 import zlib
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,7 +25,7 @@ from cogbuild.digest import DIGEST_SIZE, hexdigest
 from cogbuild.errors.state import CacheTooNew
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
@@ -47,6 +49,16 @@ _BUSY_SECONDS = 5.0
 _TRIES = 3
 # Records of one transaction.
 _TOGETHER = 64
+# Records of one question.
+_ASKED = 500
+# Bytes of a record that are packed in a window of 2 KB, its dictionary included.
+_SMALL = 1500
+
+# One row as diskcache writes it; its triggers count rows and sizes.
+_PUT = """INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)
+    VALUES (?, 1, ?, NULL, ?, 0, NULL, 0, ?, NULL, ?) ON CONFLICT (key, raw) DO UPDATE SET store_time = excluded.store_time,
+    expire_time = NULL, access_time = excluded.access_time, access_count = 0, tag = NULL, size = 0, mode = excluded.mode,
+    filename = NULL, value = excluded.value"""
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,11 @@ class Record:
         fields = vars(self) | {"artifacts": dump_artifacts(self.artifacts)}
         del fields["key"], fields["manifest"]  # the row's own name; bytes
         text = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
-        packer = zlib.compressobj(9, wbits=-15, zdict=_WORDS)
-        body = packer.compress(text + b"\0" + self.manifest) + packer.flush()
+        whole = text + b"\0" + self.manifest
+        # Most of the time goes to making room for what packs, so that is kept small for what is small.
+        room = (-11, 2) if len(whole) < _SMALL else (-15, 8)
+        packer = zlib.compressobj(9, zlib.DEFLATED, *room, zdict=_WORDS)
+        body = packer.compress(whole) + packer.flush()
         return _checksum(self.key, body) + body
 
     @classmethod
@@ -115,17 +130,25 @@ class Cache:
 
     def get(self, key: str) -> Record | None:
         """Return the intact record of *key*."""
-        data = self._try(lambda cache: cache.get(key))
-        if not isinstance(data, bytes):
-            return None
-        record = Record.decode(data, key)
-        if record is None:
-            self._troubles.append(f"record {key[:12]} is damaged and was passed over")
-            self.remove(key)
-        return record
+        return self.find([key]).get(key)
 
-    def put(self, record: Record) -> None:
-        """Keep a record: soon, and together with others, but before anything else is asked.
+    def find(self, keys: Sequence[str]) -> dict[str, Record]:
+        """Return the intact records there are of *keys*, by key."""
+        found: dict[str, Record] = {}
+        for start in range(0, len(keys), _ASKED):
+            asked = keys[start : start + _ASKED]
+            for raw, value in self._try(partial(_rows, keys=asked)) or ():
+                key = raw.hex()
+                record = Record.decode(value, key)
+                if record is None:
+                    self._troubles.append(f"record {key[:12]} is damaged and was passed over")
+                    self.remove(key)
+                else:
+                    found[key] = record
+        return found
+
+    def put(self, *records: Record) -> None:
+        """Keep records: soon, and together with others, but before anything else is asked.
 
         A cache that can't take it is no error: the outcome is in the database.
         """
@@ -133,7 +156,7 @@ class Cache:
             self._try(lambda _cache: None)  # here, where a cache that must not be touched can be refused
         with self._guard:
             first = not self._waiting
-            self._waiting.append(record)
+            self._waiting.extend(records)
         if first:
             self._submit(self._put_waiting)
 
@@ -141,9 +164,14 @@ class Cache:
         records: list[Record] = []
 
         def put(cache: Any) -> None:
+            from diskcache.core import MODE_RAW
+
+            now = time.time()
             with cache.transact():
-                for record in records:
-                    cache.set(record.key, record.encode())
+                rows = [
+                    (bytes.fromhex(record.key), now, now, MODE_RAW, record.encode()) for record in records
+                ]
+                cache._con.executemany(_PUT, rows)  # noqa: SLF001 - its own call asks for each row first
 
         while True:
             with self._guard:
@@ -299,6 +327,27 @@ class Cache:
         )
 
 
+def _key(key: object) -> bytes:
+    with contextlib.suppress(ValueError, TypeError):
+        raw = bytes.fromhex(key)  # type: ignore[arg-type] # what is no text is no key
+        if len(raw) == DIGEST_SIZE:
+            return raw
+    raise UnreadableRow("a key is no digest")
+
+
+def _rows(cache: Any, keys: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """Return the rows of *keys* as (key, value)."""
+    from diskcache.core import MODE_RAW
+
+    marks = ",".join("?" * len(keys))
+    query = f"SELECT key, mode, filename, value FROM Cache WHERE raw = 1 AND key IN ({marks})"
+    rows = cache._sql(query, [_key(key) for key in keys]).fetchall()  # noqa: SLF001 - its own call asks for one row at a time
+    for _, mode, filename, value in rows:
+        if mode != MODE_RAW or filename is not None or not isinstance(value, bytes):
+            raise UnreadableRow("a value is not inline bytes")
+    return [(key, value) for key, _, _, value in rows]
+
+
 class UnreadableRow(Exception):
     """A row of the cache that is neither digest nor inline bytes."""
 
@@ -310,11 +359,7 @@ def _disk_class() -> Any:
         """Digests and inline bytes; nothing is ever unpickled, opened or unlinked for a row."""
 
         def put(self, key: object) -> tuple[sqlite3.Binary, bool]:
-            with contextlib.suppress(ValueError, TypeError):
-                raw = bytes.fromhex(key)  # type: ignore[arg-type] # what is no text is no key
-                if len(raw) == DIGEST_SIZE:
-                    return sqlite3.Binary(raw), True
-            raise UnreadableRow("a key is no digest")
+            return sqlite3.Binary(_key(key)), True
 
         def get(self, key: object, raw: object) -> str:
             if not raw or not isinstance(key, bytes):

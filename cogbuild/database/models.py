@@ -21,7 +21,7 @@ __all__ = [
     "add_link",
     "entries",
     "find",
-    "is_kept",
+    "kept_ones",
     "let_in",
     "memo",
     "next_seq",
@@ -278,13 +278,14 @@ def change_entry(
     touch(con, eid)
 
 
-def is_kept(con: sqlite3.Connection, eid: int) -> bool:
-    """Whether the entry is in plans and listings, or the candidate of a job, and so may have outcomes."""
-    row = con.execute(
-        "SELECT 1 FROM entries e WHERE eid = ? AND (live OR EXISTS (SELECT 1 FROM candidates c WHERE c.eid = e.eid))",
-        (eid,),
-    ).fetchone()
-    return row is not None
+def kept_ones(con: sqlite3.Connection, eids: Sequence[int]) -> set[int]:
+    """Return those of *eids* that are in plans and listings, or the candidate of a job, and so may have outcomes."""
+    rows = con.execute(
+        "SELECT e.eid FROM entries e WHERE e.eid IN (SELECT value FROM json_each(?)) "
+        "AND (live OR EXISTS (SELECT 1 FROM candidates c WHERE c.eid = e.eid))",
+        (json.dumps(eids),),
+    )
+    return {eid for (eid,) in rows}
 
 
 def retire(con: sqlite3.Connection, eid: int) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-__all__ = ["attempt_bytes", "attempt_name", "name_number", "pack_manifest", "shared", "unpack_manifests"]
+__all__ = ["attempt_bytes", "attempt_name", "name_number", "pack_manifests", "shared", "unpack_manifests"]
 
 # The labels that nearly every manifest has, as one byte; other labels begin with a printable character.
 _LABELS = (b"adapter", b"model", b"variables", b"params", b"examples", b"python")
@@ -22,14 +22,22 @@ _NUMBER = 4  # bytes of a part's number
 _PART = b"p" + DIGEST_SIZE.to_bytes(4, "big")  # how a row goes on after its label where it refers to a part
 
 
-def pack_manifest(con: sqlite3.Connection, blob: bytes) -> bytes:
-    """Return a manifest with the numbers of parts in the place of their digests; what is no part stays as it is."""
+def pack_manifests(con: sqlite3.Connection, blobs: Iterable[bytes]) -> list[bytes]:
+    """Return manifests with the numbers of parts in the place of their digests; what is no part stays as it is."""
+    numbers: dict[bytes, bytes | None] = {}
+    return [_packed(con, blob, numbers) for blob in blobs]
+
+
+def _packed(con: sqlite3.Connection, blob: bytes, numbers: dict[bytes, bytes | None]) -> bytes:
     out = bytearray()
     for label, value, row in _rows(blob):
         found = None
         if label in _LABELS and row[len(label) + 1 :].startswith(_PART):
-            found = con.execute("SELECT pid FROM parts WHERE digest = ?", (value,)).fetchone()
-        out += row if found is None else bytes([_LABELS.index(label)]) + found[0].to_bytes(_NUMBER, "big")
+            if value not in numbers:
+                known = con.execute("SELECT pid FROM parts WHERE digest = ?", (value,)).fetchone()
+                numbers[value] = known and known[0].to_bytes(_NUMBER, "big")
+            found = numbers[value]
+        out += row if found is None else bytes([_LABELS.index(label)]) + found
     return bytes(out)
 
 

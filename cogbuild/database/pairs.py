@@ -12,7 +12,7 @@ from cogbuild.database.packing import (
     attempt_bytes,
     attempt_name,
     name_number,
-    pack_manifest,
+    pack_manifests,
     shared,
     unpack_manifests,
 )
@@ -203,69 +203,101 @@ def outcomes(
     return {(item.eid, item.aid): item for item in _outcomes(con, rows)}
 
 
-def put_outcome(con: sqlite3.Connection, new: Outcome, context: str) -> None:
-    """Record how a pair stands; take it off the list; list the pairs that need it if its identity moved.
+_PUT_OUTCOME = """INSERT INTO outcomes(eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost,
+    reasons) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (eid, aid) DO UPDATE SET
+    key = excluded.key, manifest = excluded.manifest, artifacts = excluded.artifacts, reason = excluded.reason,
+    attempt = excluded.attempt, made = excluded.made, how = excluded.how, test = excluded.test,
+    test_failed = excluded.test_failed, seen = excluded.seen, lost = excluded.lost, reasons = excluded.reasons"""
 
-    *context* is the one that it was judged under: under another the pair may still have something to do.
+
+def put_outcomes(con: sqlite3.Connection, aid: int, context: str, news: Sequence[Outcome]) -> None:
+    """Record how pairs of one adapter stand, each given once; take them off the list; list those that need what moved.
+
+    *context* is the one that they were judged under: under another they may still have something to do.
     """
-    before = outcome(con, new.eid, new.aid)
-    (oid,) = con.execute(
-        """INSERT INTO outcomes(eid, aid, key, manifest, artifacts, reason, attempt, made, how, test, test_failed, seen, lost,
-            reasons) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (eid, aid) DO UPDATE SET
-            key = excluded.key, manifest = excluded.manifest, artifacts = excluded.artifacts, reason = excluded.reason,
-            attempt = excluded.attempt, made = excluded.made, how = excluded.how, test = excluded.test,
-            test_failed = excluded.test_failed, seen = excluded.seen, lost = excluded.lost, reasons = excluded.reasons
-            RETURNING oid""",
-        (
-            new.eid,
-            new.aid,
-            bytes.fromhex(new.key),
-            pack_manifest(con, new.manifest),
-            dump_artifacts(new.artifacts),
-            new.reason,
-            attempt_bytes(new.attempt),
-            new.made,
-            new.how,
-            shared(con, new.test) if new.test else None,
-            new.test_failed,
-            new.seen,
-            new.lost,
-            shared(con, new.reasons),
-        ),
-    ).fetchone()
-    if before is not None and before.artifacts != new.artifacts:
-        drop_names(con, oid, before.artifacts)
-    if before is None or before.artifacts != new.artifacts:
-        numbers = {name_number(name) for name in lost_names(new.artifacts)}
-        con.executemany("INSERT OR IGNORE INTO named VALUES (?, ?)", ((number, oid) for number in numbers))
-    known = con.execute("SELECT context FROM adapters WHERE aid = ?", (new.aid,)).fetchone()
+    eids = [new.eid for new in news]
+    before = {eid: item for (eid, _), item in outcomes(con, eids=eids, aid=aid).items()}
+    sids = _numbers(con, (text for new in news for text in (new.test, new.reasons)))
+    packed = pack_manifests(con, (new.manifest for new in news))
+    con.executemany(
+        _PUT_OUTCOME,
+        [
+            (
+                new.eid,
+                aid,
+                bytes.fromhex(new.key),
+                manifest,
+                dump_artifacts(new.artifacts),
+                new.reason,
+                attempt_bytes(new.attempt),
+                new.made,
+                new.how,
+                sids[new.test] if new.test else None,
+                new.test_failed,
+                new.seen,
+                new.lost,
+                sids[new.reasons],
+            )
+            for new, manifest in zip(news, packed, strict=True)
+        ],
+    )
+    _put_names(con, aid, news, before)
+    known = con.execute("SELECT context FROM adapters WHERE aid = ?", (aid,)).fetchone()
     if known is None or known[0] in (None, bytes.fromhex(context)):
-        con.execute("DELETE FROM pending WHERE aid = ? AND eid = ?", (new.aid, new.eid))
+        con.executemany("DELETE FROM pending WHERE aid = ? AND eid = ?", ((aid, eid) for eid in eids))
     else:
-        # Tried under another context than the one that the mark rests on: back there, it has to be judged again.
-        add_pending(con, new.aid, [new.eid], "planned")
-    if new.how == "built":  # made anew; what is restored is only believed to be there
-        con.executemany(
-            "DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(new.artifacts))
-        )
-    moved = (
+        # Tried under another context than the one that the mark rests on: back there, they have to be judged again.
+        add_pending(con, aid, eids, "planned")
+    # Made anew; what is restored is only believed to be there.
+    built = [name for new in news if new.how == "built" for name in lost_names(new.artifacts)]
+    con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in built))
+    enqueue_dependents(con, aid, *(new.eid for new in news if _moved(before.get(new.eid), new)))
+
+
+def _put_names(
+    con: sqlite3.Connection, aid: int, news: Sequence[Outcome], before: dict[int, Outcome]
+) -> None:
+    """Say which outcomes name which artifacts, where that changed."""
+    changed = [new for new in news if new.eid not in before or before[new.eid].artifacts != new.artifacts]
+    if not changed:
+        return
+    rows = con.execute(
+        "SELECT eid, oid FROM outcomes WHERE aid = ? AND eid IN (SELECT value FROM json_each(?))",
+        (aid, json.dumps([new.eid for new in changed])),
+    )
+    oids = dict(rows.fetchall())
+    for new in changed:
+        if new.eid in before:
+            drop_names(con, oids[new.eid], before[new.eid].artifacts)
+    con.executemany(
+        "INSERT OR IGNORE INTO named VALUES (?, ?)",
+        [(name_number(name), oids[new.eid]) for new in changed for name in set(lost_names(new.artifacts))],
+    )
+
+
+def _moved(before: Outcome | None, new: Outcome) -> bool:
+    """Whether those that need the pair have to be judged again."""
+    return (
         before is None
         or before.identity != new.identity
         or (before.test_failed, before.lost) != (new.test_failed, None)
     )
-    if moved:
-        enqueue_dependents(con, new.aid, new.eid)
 
 
-def enqueue_dependents(con: sqlite3.Connection, aid: int, eid: int) -> None:
-    """List the pairs of the same model whose adapters need this one."""
+def enqueue_dependents(con: sqlite3.Connection, aid: int, *eids: int) -> None:
+    """List the pairs of the same models whose adapters need this one."""
     rows = con.execute(
         "SELECT d.aid FROM adapters d, adapters n WHERE n.aid = ? AND d.needs != '[]' "
         "AND EXISTS (SELECT 1 FROM json_each(d.needs) WHERE value = n.name)",
         (aid,),
     )
     for (other,) in rows.fetchall():
-        add_pending(con, other, [eid], "needs")
+        add_pending(con, other, eids, "needs")
+
+
+def _numbers(con: sqlite3.Connection, texts: Iterable[str | None]) -> dict[str, int]:
+    """Return the numbers of texts that many rows share."""
+    return {text: shared(con, text) for text in set(texts) if text}
 
 
 def same_needs(con: sqlite3.Connection, eid: int, needs: Iterable[tuple[str, str]]) -> bool:
@@ -385,24 +417,28 @@ def _attempt(row: Sequence[Any]) -> Attempt:
     )
 
 
-def put_attempt(con: sqlite3.Connection, new: Attempt) -> None:
-    """Record an attempt that ended."""
-    con.execute(
+def put_attempts(con: sqlite3.Connection, aid: int, news: Sequence[Attempt]) -> None:
+    """Record attempts of one adapter that ended; one that is recorded stays as it is."""
+    sids = _numbers(con, (new.reasons for new in news))
+    con.executemany(
         "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            attempt_bytes(new.id),
-            new.eid,
-            new.aid,
-            bytes.fromhex(new.key) if new.key else None,
-            new.kind,
-            new.started,
-            round(new.seconds * 1e6),
-            round(new.cpu_seconds * 1e6),
-            new.max_rss,
-            new.status,
-            new.detail,
-            shared(con, new.reasons),
-        ),
+        [
+            (
+                attempt_bytes(new.id),
+                new.eid,
+                aid,
+                bytes.fromhex(new.key) if new.key else None,
+                new.kind,
+                new.started,
+                round(new.seconds * 1e6),
+                round(new.cpu_seconds * 1e6),
+                new.max_rss,
+                new.status,
+                new.detail,
+                sids[new.reasons],
+            )
+            for new in news
+        ],
     )
 
 

@@ -34,10 +34,11 @@ def recover(project: Project) -> None:
 
 def _record(con: sqlite3.Connection, notes: list[Note]) -> None:
     for note in notes:
+        aid = feed.add_adapter(con, note.adapter)
         attempt = pairs.Attempt(
             note.id,
             note.eid,
-            feed.add_adapter(con, note.adapter),
+            aid,
             note.key,
             note.kind,
             note.started,
@@ -48,4 +49,4 @@ def _record(con: sqlite3.Connection, notes: list[Note]) -> None:
             "cogbuild was killed while it ran",
             note.reasons,
         )
-        pairs.put_attempt(con, attempt)  # one that had ended and was recorded stays as it is
+        pairs.put_attempts(con, aid, [attempt])  # one that had ended and was recorded stays as it is

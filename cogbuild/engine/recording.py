@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import asdict, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cogbuild.cache import Record
 from cogbuild.database import feed, models, pairs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cogbuild.verdict import Reason
 
 
-__all__ = ["Recorder", "reasons_json"]
+__all__ = ["Made", "Recorder", "reasons_json"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,16 @@ def _asked(judged: Judged) -> int:
     return int(not any(reason.code in ("forced", "forgotten") for reason in judged.verdict.reasons))
 
 
+class Made(NamedTuple):
+    """What the attempts of a pair came to; without any, that the adapter does not apply."""
+
+    judged: Judged
+    attempts: Sequence[Attempt]
+    artifacts: tuple[Artifact, ...]
+    reason: str | None  # not None: not applicable
+    log_tail: bytes
+
+
 class Recorder:
     """Writes what a run came to."""
 
@@ -52,52 +62,52 @@ class Recorder:
         self._under_way = under_way  # how many pairs are being brought up to date now
         self._aids: dict[str, int] = {}
 
-    def made(
-        self,
-        judged: Judged,
-        *,
-        attempts: Sequence[Attempt],
-        artifacts: tuple[Artifact, ...],
-        reason: str | None,
-        log_tail: bytes,
-    ) -> Outcome:
-        """Record what an attempt made, or that the adapter does not apply; durable when this returns."""
-        assert judged.manifest is not None
-        last = attempts[-1] if attempts else None
+    def made(self, *made: Made, alone: bool = False) -> list[Outcome]:
+        """Record what attempts made, each of a pair of its own; durable when this returns.
+
+        *alone*: others that may end now are not waited for.
+        """
         now = time.time()
-        outcome = self._outcome(
-            judged,
-            artifacts=artifacts,
-            reason=reason,
-            attempt=last.id if last else "",
-            made=now,
-            how="built",
-            test=judged.adapter.test if artifacts else None,
-        )
+        outcomes = [
+            self._outcome(
+                item.judged,
+                artifacts=item.artifacts,
+                reason=item.reason,
+                attempt=item.attempts[-1].id if item.attempts else "",
+                made=now,
+                how="built",
+                test=item.judged.adapter.test if item.artifacts else None,
+            )
+            for item in made
+        ]
+        by_adapter: dict[str, list[tuple[Made, Outcome]]] = {}
+        for item, outcome in zip(made, outcomes, strict=True):
+            by_adapter.setdefault(item.judged.adapter.name, []).append((item, outcome))
 
         def work(con: sqlite3.Connection) -> None:
-            self._put_attempts(con, judged, attempts)
-            self._put(con, judged, outcome)
-            if attempts:
-                pairs.count(con, judged.adapter.name, runs=1, misses=_asked(judged))
+            for several in by_adapter.values():
+                self._put_made(con, several)
 
-        self._write(work)
-        if last is not None:
-            self.project.cache.put(
-                Record(
-                    outcome.key,
-                    outcome.manifest,
-                    artifacts,
-                    reason,
-                    judged.adapter.name,
-                    last.id,
-                    now,
-                    last.seconds,
-                    last.cpu_seconds,
-                    log_tail.decode("utf-8", "replace"),
-                )
+        self._write(work, alone=alone)
+        self.project.cache.put(
+            *(
+                _record(item, item.attempts[-1], outcome)
+                for item, outcome in zip(made, outcomes, strict=True)
+                if item.attempts
             )
-        return outcome
+        )
+        return outcomes
+
+    def _put_made(self, con: sqlite3.Connection, made: Sequence[tuple[Made, Outcome]]) -> None:
+        """Record what one adapter made."""
+        judged = made[0][0].judged
+        aid = self._aid(con, judged)
+        pairs.put_attempts(con, aid, [attempt for item, _ in made for attempt in item.attempts])
+        self._put(con, [(item.judged, outcome) for item, outcome in made])
+        ran = [item for item, _ in made if item.attempts]
+        if ran:
+            misses = sum(_asked(item.judged) for item in ran)
+            pairs.count(con, judged.adapter.name, runs=len(ran), misses=misses)
 
     def restored(self, judged: Judged, record: Record, *, untested: bool) -> Outcome | None:
         """Record that the work was found in the cache; None where an artifact got lost since it was found."""
@@ -114,7 +124,7 @@ class Recorder:
         def work(con: sqlite3.Connection) -> bool:
             if pairs.any_lost(con, record.artifacts):
                 return False
-            self._put(con, judged, outcome)
+            self._put(con, [(judged, outcome)])
             if untested:  # killed before the test has ended, the pair is still listed
                 feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], "planned")
             pairs.count(con, judged.adapter.name, restored=1, saved=record.seconds)
@@ -132,7 +142,7 @@ class Recorder:
         def work(con: sqlite3.Connection) -> None:
             self._put_attempts(con, judged, [attempt])
             new = replace(outcome, artifacts=artifacts, test=judged.adapter.test, test_failed=failed)
-            pairs.put_outcome(con, new, judged.adapter.context)
+            pairs.put_outcomes(con, self._aid(con, judged), judged.adapter.context, [new])
             if failed is not None:
                 feed.add_pending(con, self._aid(con, judged), [judged.entry.eid], f"failed: {failed}")
 
@@ -168,8 +178,8 @@ class Recorder:
 
         self.project.database.write(work)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        return self.project.database.write(work, company=min(self._under_way(), _TOGETHER))
+    def _write(self, work: Callable[[sqlite3.Connection], T], *, alone: bool = False) -> T:
+        return self.project.database.write(work, company=1 if alone else min(self._under_way(), _TOGETHER))
 
     def _aid(self, con: sqlite3.Connection, judged: Judged) -> int:
         name = judged.adapter.name
@@ -180,19 +190,27 @@ class Recorder:
         return known
 
     def _put_attempts(self, con: sqlite3.Connection, judged: Judged, attempts: Sequence[Attempt]) -> None:
-        aid = self._aid(con, judged)
-        for attempt in attempts:
-            pairs.put_attempt(con, replace(attempt, aid=aid))
+        pairs.put_attempts(con, self._aid(con, judged), attempts)
 
-    def _put(self, con: sqlite3.Connection, judged: Judged, outcome: Outcome) -> None:
-        if not models.is_kept(con, judged.entry.eid):
-            return  # let go while it was built: what it took is known, an outcome has nobody to belong to
-        models.put_parts(con, judged.parts)
-        aid = self._aid(con, judged)
-        pairs.put_outcome(con, replace(outcome, aid=aid), judged.adapter.context)
-        if not pairs.same_needs(con, judged.entry.eid, judged.needed):
-            # Another process made something else of what the pair needs while it ran.
-            feed.add_pending(con, aid, [judged.entry.eid], "needs")
+    def _put(self, con: sqlite3.Connection, news: Sequence[tuple[Judged, Outcome]]) -> None:
+        """Record how pairs of one adapter stand."""
+        # Let go while it was built: what it took is known, an outcome has nobody to belong to.
+        kept = models.kept_ones(con, [judged.entry.eid for judged, _ in news])
+        news = [(judged, outcome) for judged, outcome in news if judged.entry.eid in kept]
+        if not news:
+            return
+        models.put_parts(con, {part.digest: part for judged, _ in news for part in judged.parts}.values())
+        adapter = news[0][0].adapter
+        aid = self._aid(con, news[0][0])
+        pairs.put_outcomes(con, aid, adapter.context, [outcome for _, outcome in news])
+        # Another process may have made something else of what a pair needs while it ran.
+        moved = [
+            judged.entry.eid
+            for judged, _ in news
+            if not pairs.same_needs(con, judged.entry.eid, judged.needed)
+        ]
+        if moved:
+            feed.add_pending(con, aid, moved, "needs")
 
     def _outcome(self, judged: Judged, **fields: Any) -> Outcome:
         assert judged.manifest is not None
@@ -207,3 +225,18 @@ class Recorder:
             reasons=reasons_json(judged.verdict.reasons),
             **fields,
         )
+
+
+def _record(made: Made, last: Attempt, outcome: Outcome) -> Record:
+    return Record(
+        outcome.key,
+        outcome.manifest,
+        made.artifacts,
+        made.reason,
+        made.judged.adapter.name,
+        last.id,
+        outcome.made,
+        last.seconds,
+        last.cpu_seconds,
+        made.log_tail.decode("utf-8", "replace"),
+    )

@@ -14,7 +14,7 @@ from cogbuild.database import models
 from cogbuild.engine.attempt import Runner
 from cogbuild.engine.events import Note, Result, Status
 from cogbuild.engine.flight import Flights
-from cogbuild.engine.recording import Recorder
+from cogbuild.engine.recording import Made, Recorder
 from cogbuild.errors import CogbuildError
 from cogbuild.using import using
 from cogbuild.verdict import Kind
@@ -166,7 +166,7 @@ class Engine:
             )
         if kind is Kind.NOT_APPLICABLE:
             reason = "; ".join(item.text for item in judged.verdict.reasons)
-            self._recorder.made(judged, attempts=[], artifacts=(), reason=reason, log_tail=b"")
+            self._recorder.made(Made(judged, (), (), reason, b""))
             return Result(judged.name, Status.NOT_APPLICABLE, reason=reason)
         if judged.python is not None and judged.python.lock is None:
             self._runner.resolve(judged)
@@ -175,9 +175,8 @@ class Engine:
 
     def _looked(self, eid: int, name: str) -> Judged:
         entry = models.find(self.project.con, eid)
-        if entry is None or not models.is_kept(
-            self.project.con, eid
-        ):  # removed, or its directory moved on, since it was planned
+        if entry is None or not models.kept_ones(self.project.con, [eid]):
+            # Removed, or its directory moved on, since it was planned.
             raise _Gone
         return self.judge.explained(self.judge.look(entry, name))
 
@@ -303,9 +302,7 @@ class Engine:
             return Result(judged.name, Status.CANCELLED, log=log)
         if ended.error is not None:
             return self._failed(judged, attempts, ended.error)
-        outcome = self._recorder.made(
-            judged, attempts=rows, artifacts=ended.artifacts, reason=ended.reason, log_tail=ended.log_tail
-        )
+        (outcome,) = self._recorder.made(Made(judged, rows, ended.artifacts, ended.reason, ended.log_tail))
         self._runner.recorded(attempts)
         self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
         return Result(

@@ -18,7 +18,7 @@ from cogbuild.database.packing import (
     attempt_bytes,
     attempt_name,
     name_number,
-    pack_manifest,
+    pack_manifests,
     shared,
     unpack_manifests,
 )
@@ -49,7 +49,7 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection
 def test_a_manifest_comes_out_as_it_went_in(con: sqlite3.Connection, rows: list[Row]) -> None:
     """Whatever its rows, with parts that are kept and parts that are not."""
     blob = Manifest(tuple(rows)).encode()
-    packed = pack_manifest(con, blob)
+    (packed,) = pack_manifests(con, [blob])
     assert unpack_manifests(con, [packed, packed]) == [blob, blob]
     assert len(packed) <= len(blob)
 
@@ -57,7 +57,7 @@ def test_a_manifest_comes_out_as_it_went_in(con: sqlite3.Connection, rows: list[
 def test_a_manifest_of_parts_is_their_numbers(con: sqlite3.Connection) -> None:
     """Three parts take fifteen bytes."""
     rows = [Row(label, part.digest, part=True) for label, part in zip(PARTS[:3], KNOWN, strict=False)]
-    assert len(pack_manifest(con, Manifest(tuple(rows)).encode())) == 15
+    assert len(pack_manifests(con, [Manifest(tuple(rows)).encode()])[0]) == 15
 
 
 def test_a_part_that_is_gone_gives_another_key(box: Sandbox) -> None:
