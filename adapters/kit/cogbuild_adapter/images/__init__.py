@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from cogbuild_adapter.images.image import Image, derive, empty, fetch
 from cogbuild_adapter.images.layers import Layer, layer, scratch
-from cogbuild_adapter.images.reference import Reference, below_site, parse, repository_name
+from cogbuild_adapter.images.reference import Reference, below_site, cpu_image, parse, repository_name
 from cogbuild_adapter.images.registry import RegistryError, Repository
 from cogbuild_adapter.images.wire import is_plain
 
@@ -22,6 +22,7 @@ __all__ = [
     "RegistryError",
     "Repository",
     "below_site",
+    "cpu_image",
     "derive",
     "empty",
     "fetch",

@@ -9,7 +9,7 @@ from cogbuild_adapter import serving
 from cogbuild_adapter.contract import AdapterError
 from cogbuild_adapter.images.image import derive, fetch
 from cogbuild_adapter.images.layers import layer
-from cogbuild_adapter.images.reference import below_site, repository_name
+from cogbuild_adapter.images.reference import below_site, cpu_image, repository_name
 
 PORT = 8080
 SCHEMA_LABEL = "run.cog.openapi_schema"
@@ -42,14 +42,3 @@ def push_open_inference() -> str:
     )
     settings = {"cmd": ["python", f"{_PLACE}/serve.py"], "env": {"MODEL_VERSION": version}, "ports": [PORT]}
     return derive(base, [shim], **settings).push(target)
-
-
-def cpu_image() -> str:
-    """Return the model's CPU image; an ``AdapterError`` where there is none."""
-    name = os.environ.get("COG_CPU_IMAGE", "")
-    if not name:
-        raise AdapterError(
-            "the model has no CPU image: add builtin:docker-cpu to adapters: in cogbuild.yaml, "
-            "or give the image with `cogbuild models add --cpu-image`"
-        )
-    return name

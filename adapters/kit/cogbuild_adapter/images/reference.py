@@ -65,6 +65,17 @@ def below_site(text: str) -> Reference:
     return _parsed(host, f"{path}/{text}" if path else text, text)
 
 
+def cpu_image() -> str:
+    """Return the model's CPU image; an ``AdapterError`` where there is none."""
+    name = os.environ.get("COG_CPU_IMAGE", "")
+    if not name:
+        raise AdapterError(
+            "the model has no CPU image: add builtin:docker-cpu to adapters: in cogbuild.yaml, "
+            "or give the image with `cogbuild models add --cpu-image`"
+        )
+    return name
+
+
 def site_host() -> str:
     """Return the host of the site's registry, or nothing."""
     return os.environ.get("COG_DOCKER_REGISTRY", "").partition("/")[0]
