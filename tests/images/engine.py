@@ -38,6 +38,8 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 cgroup_manager = "cgroupfs"
 runtime = "runc"
 events_logger = "file"
+[network]
+network_config_dir = "{place}/networks"
 """
 _STORAGE = '[storage]\ndriver = "{driver}"\ngraphroot = "{place}/graph"\nrunroot = "{place}/run"\n'
 _REGISTRIES = '[[registry]]\nlocation = "{host}"\ninsecure = true\n'
@@ -65,7 +67,7 @@ class Podman:
         self.place = place
         place.mkdir(parents=True)
         self.env = {
-            "CONTAINERS_CONF": self._file("containers.conf", _CONTAINERS),
+            "CONTAINERS_CONF": self._file("containers.conf", _CONTAINERS.format(place=place)),
             "CONTAINERS_STORAGE_CONF": self._file(
                 "storage.conf", _STORAGE.format(place=place, driver="overlay")
             ),
@@ -118,9 +120,10 @@ class Podman:
             process.wait()
 
     def clean(self) -> None:
-        """Remove its containers and images."""
+        """Remove its containers, images and networks."""
         self.run("rm", "--all", "--force")
         self.run("rmi", "--all", "--force")
+        self.run("network", "prune", "--force")
         shutil.rmtree(self.place)
 
 

@@ -93,8 +93,12 @@ def running(
     port_variable: str,
     command: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    mounts: Mapping[str, Path] | None = None,
 ) -> Iterator[Container]:
-    """Run *image*, which listens where *port_variable* says, and afterwards put its output into the log."""
+    """Run *image*, which listens where *port_variable* says, and afterwards put its output into the log.
+
+    *mounts* are directories here by their paths there, where they can only be read.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -102,6 +106,8 @@ def running(
     options = ["--detach", "--publish", f"127.0.0.1:{port}:{port}"]
     for name, value in {port_variable: str(port), **(env or {})}.items():
         options += ["--env", f"{name}={value}"]
+    for there, here in (mounts or {}).items():
+        options += ["--volume", f"{here}:{there}:ro"]
     started = subprocess.run(
         [*engine, "run", *options, image, *command], capture_output=True, text=True, check=False
     )
