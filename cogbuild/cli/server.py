@@ -69,6 +69,7 @@ def server(
     _check_tokens(project, host)
     sock = _listening(host, port)
     service = Service(project, directories=directories, jobs=jobs)
+    service.take()
     address = f"[{host}]" if ":" in host else host
     click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")
     serve(service, sock, tokens=not is_loopback(host))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -118,10 +119,14 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        self._service.jobs.stopping = True
-        self._service.jobs.feeds.close_all()
-        super().handle_exit(sig, frame)
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Begin to stop; asked twice, hold on for nobody. Not uvicorn's own: that ends by the signal in the end."""
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.should_exit = True
+        # A thread of its own: a signal may come while this one holds a lock that is taken here.
+        threading.Thread(target=self._service.jobs.announce_stop, daemon=True).start()
 
 
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:

@@ -104,11 +104,12 @@ class Feeds:
         if feed is not None:
             feed.close()
 
-    def close_all(self) -> None:
-        """Let go of everybody who follows: the server stops."""
+    def let_go(self, last: dict[str, Any]) -> None:
+        """Say *last* to everybody who follows, and let go of them."""
         with self._lock:
-            feeds = list(self._open.values())
+            feeds = [feed for feed in self._open.values() if not feed.closed]
         for feed in feeds:
+            feed.say(last)
             feed.close()
 
     async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, bytes] | None]:

@@ -120,17 +120,22 @@ class Jobs:
             thread.start()
             self._threads.append(thread)
 
-    def stop(self, seconds: float = 20.0) -> None:
-        """End what runs: it is taken up when a server begins again."""
+    def announce_stop(self) -> None:
+        """Take nothing up any more, and let go of those who follow: they would hold the server up."""
         with self._turn:
             self.stopping = True
-            active = list(self._active.values())
             self._turn.notify_all()
+        self.feeds.let_go(status("The server stops; this goes on when it is started again"))
+
+    def stop(self, seconds: float = 20.0) -> None:
+        """End what runs: it is taken up when a server begins again."""
+        self.announce_stop()
+        with self._turn:
+            active = list(self._active.values())
         for item in active:
             item.cancel()
         for thread in self._threads:
             thread.join(seconds)
-        self.feeds.close_all()
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
@@ -243,7 +248,6 @@ class Jobs:
             self._active.pop(active.row.id, None)
             if state == "cancelled" and self.stopping:
                 self.project.database.write(lambda con: jobs.requeue(con, [active.row.id]))
-                active.say(status("The server stops; this goes on when it is started again"))
             else:
                 self._end(active.row, state, last)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from cogbuild import adapters
+from cogbuild.engine.leftovers import recover
 from cogbuild.errors.server import AnotherServer
 from cogbuild.server.backfill import Backfill
 from cogbuild.server.intake import Intake
@@ -49,8 +50,10 @@ class Service:
         self._reading = threading.Lock()
         self._lock: int | None = None
 
-    def begin(self) -> None:
-        """Take the data directory for this server and begin to work. Raises ``AnotherServer``."""
+    def take(self) -> None:
+        """Take the data directory for this server. Raises ``AnotherServer``."""
+        if self._lock is not None:
+            return
         fd = os.open(self.project.data / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,6 +61,11 @@ class Service:
             os.close(fd)
             raise AnotherServer(data=self.project.data) from None
         self._lock = fd
+
+    def begin(self) -> None:
+        """Begin to work: first with what a server before left. Raises ``AnotherServer``."""
+        self.take()
+        recover(self.project)
         self.intake.begin()
         self.jobs.begin()
 

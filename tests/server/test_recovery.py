@@ -1,0 +1,169 @@
+"""What becomes of a server that is ended, however that happens?"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from site_of_tests import Process, Site, eventually, followed, listed, put, zip_of
+
+from cogbuild.database import models, pairs
+from cogbuild.project import Project
+
+pytestmark = pytest.mark.slow  # each starts servers of its own
+
+WAITS = {"wait": "cog-test waits", "slow": "one waits"}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A site with an adapter."""
+    return Site(tmp_path, "one")
+
+
+def _begun(site: Site, server: Process, weights: str) -> tuple[str, list[str]]:
+    """Upload what waits; return the job once its adapter runs, and the lines that the client gets."""
+    heard: list[str] = []
+
+    def upload() -> None:
+        files = {"file": ("m.zip", zip_of(weights))}
+        try:
+            with httpx.stream(
+                "PUT", f"{server.client.base_url}/v1/repos/ada/words/packages/", files=files
+            ) as answer:
+                heard.extend(answer.iter_lines())
+        except httpx.HTTPError:
+            heard.append("broken off")
+
+    threading.Thread(target=upload, daemon=True).start()
+    wanted = f"words {'test' if weights == 'wait' else 'one'}"
+    eventually(lambda: site.ran_file.exists() and wanted in site.ran_file.read_text())
+    return server.client.get("/v2/jobs").json()["jobs"][0]["job"], heard
+
+
+@pytest.mark.parametrize("weights", WAITS)
+def test_a_killed_server_goes_on_where_it_was(site: Site, weights: str) -> None:
+    """What was under way is finished by the next one, which says so; until then nothing half is shown."""
+    server = site.start()
+    job, _ = _begun(site, server, weights)
+    inside = weights == "slow"  # the test has passed
+    assert len(listed(server.client)) == inside
+    server.kill()
+    with Project(site.data) as project:
+        assert len(models.entries(project.con)) == inside
+    site.go.touch()
+    server = site.start()
+    said = [message["data"] for _, message in followed(server.client, job)]
+    assert "The server was ended while it was at this; it begins again where it was" in said
+    assert server.client.get(f"/v2/jobs/{job}").json()["state"] == "done"
+    assert len(listed(server.client)) == 1
+    assert server.stop() == 0
+    site.check()
+    # What had ended before the kill was not done again.
+    assert site.ran().count("words test") == (1 if inside else 2)
+    with Project(site.data) as project:
+        attempts = [pairs.attempt(project.con, name) for name in pairs.attempt_ids(project.con)]
+    assert sorted(attempt.status for attempt in attempts if attempt) == ["built", "built", "interrupted"]
+
+
+def test_a_server_that_is_asked_to_stop_leaves_its_jobs_for_the_next(site: Site) -> None:
+    """SIGTERM ends it in order; who follows is told, and the next server takes the job up."""
+    server = site.start()
+    job, heard = _begun(site, server, "wait")
+    assert server.stop() == 0
+    eventually(lambda: any("goes on when it is started again" in line for line in heard))
+    site.go.touch()
+    server = site.start()
+    assert followed(server.client, job)[-1][1]["event"]["state"] == "done"
+    assert len(listed(server.client)) == 1
+    server.stop()
+    site.check()
+
+
+def test_an_upload_that_is_gone_fails_its_job(site: Site) -> None:
+    """Where the disk lost what was sent, the job fails with that reason, and the model is not there."""
+    server = site.start()
+    job, _ = _begun(site, server, "wait")
+    server.kill()
+    for left in (site.data / "uploads").glob("*.zip"):
+        left.unlink()
+    server = site.start()
+    last = followed(server.client, job)[-1][1]
+    assert last["event"]["error"]["headline"] == "what was uploaded for this job is not there any more"
+    assert listed(server.client) == []
+    server.stop()
+    site.check()
+
+
+def test_two_servers_do_not_share_a_directory(site: Site) -> None:
+    """The second says so and ends; ``cogbuild adapt`` beside a server is another matter."""
+    server = site.start()
+    again = subprocess.run(
+        [sys.executable, "-m", "cogbuild", "server", "--port", "0", "--data-dir", str(site.data)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 3
+    assert again.stderr == (
+        f"another server runs on {site.data}\n"
+        "hint: end it first; `doit` and `cogbuild adapt` may run beside it\n"
+    )
+    server.stop()
+
+
+def test_a_command_beside_the_server(site: Site) -> None:
+    """``cogbuild adapt`` on the same directory waits for a pair that the server builds, and does it no second time."""
+    (site.root / "cogbuild.yaml").write_text("adapters: [adapters/one]\n")
+    server = site.start()
+    _, heard = _begun(site, server, "slow")
+    beside = subprocess.Popen(
+        [sys.executable, "-m", "cogbuild", "--data-dir", str(site.data), "adapt", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert beside.stderr is not None
+    assert "another run does the same work; waiting for it" in beside.stderr.readline()
+    site.go.touch()
+    out, _ = beside.communicate()
+    assert json.loads(out)["exit_code"] == 0
+    eventually(lambda: any('"type":"model"' in line for line in heard))
+    assert site.ran() == ["words one", "words test"]
+    server.stop()
+    site.check()
+
+
+@pytest.fixture(autouse=True)
+def _no_process_stays(site: Site) -> Iterator[None]:
+    """Adapters that wait end with the test, whatever became of the server."""
+    yield
+    site.go.touch()
+
+
+def test_many_uploads_at_once(tmp_path: Path) -> None:
+    """Two hundred uploads of twenty models end with twenty models, and each pair was built once."""
+    site = Site(tmp_path, "one", "two")
+    server = site.start()
+    ended: list[str] = []
+
+    def upload(number: int) -> None:
+        with httpx.Client(base_url=server.client.base_url, timeout=300) as client:
+            ended.append(put(client, zip_of(f"m{number % 20}"))[-1]["type"])
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == ["model"] * 200
+    assert len(listed(server.client)) == 20
+    assert site.ran() == ["words one"] * 20 + ["words test"] * 20 + ["words two"] * 20
+    assert server.stop() == 0
+    site.check()
