@@ -29,6 +29,7 @@ FLOORS = {
     "environment": 3,
     "workspace": 3,
     "adapters": 4,
+    "lacking": 4,
     "interpreter": 4,
     "library": 4,
     "wanted": 4,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.trial import Ran, Trial
     from cogbuild.housekeeping.watching import Seen
+    from cogbuild.lacking import Lack
     from cogbuild.project import Project
 
 
@@ -34,24 +35,31 @@ def ls(output: Output, *, in_json: bool) -> None:
     """List the active adapters, then those that cogbuild ships and that are not active."""
     from cogbuild.adapters import survey
     from cogbuild.cli.adapters_shown import adapter_json, adapter_lines
+    from cogbuild.lacking import lacks
 
     project = output.project
     found = survey(project)
     made = _made(project)
     others = _inactive(project, found)
+
+    def missing(item: Surveyed) -> list[Lack]:
+        return lacks(project, item.adapter.spec) if item.adapter else []
+
     if in_json:
-        active = [adapter_json(item, made) for item in found]
-        print_json({"active": active, "available": [adapter_json(item, made) for item in others]})
+        active, available = (
+            [adapter_json(item, made, missing(item)) for item in of] for of in (found, others)
+        )
+        print_json({"active": active, "available": available})
         return
     for item in found:
-        for line in adapter_lines(item, made):
+        for line in adapter_lines(item, made, missing(item)):
             click.echo(line)
     if not found:
         click.echo("no adapter is active; name some under adapters: in cogbuild.yaml, e.g. builtin:archive")
     if others:
         click.echo("not active")
         for item in others:
-            for line in adapter_lines(item, {}, "  "):
+            for line in adapter_lines(item, {}, missing(item), "  "):
                 click.echo(line)
 
 

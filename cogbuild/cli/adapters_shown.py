@@ -10,11 +10,14 @@ import click
 from cogbuild.errors import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cogbuild.adapters import Adapter, Surveyed
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.locking import Locked
     from cogbuild.housekeeping.trial import Ran
     from cogbuild.housekeeping.watching import Seen
+    from cogbuild.lacking import Lack
 
 __all__ = [
     "adapter_json",
@@ -30,7 +33,7 @@ __all__ = [
 _FILES_SHOWN = 20
 
 
-def adapter_json(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
+def adapter_json(item: Surveyed, made: dict[str, int], lacks: Sequence[Lack]) -> dict[str, Any]:
     """Return one adapter; *made* is how many pairs each made."""
     spec = item.adapter.spec if item.adapter else None
     python = spec.python if spec else None
@@ -49,10 +52,11 @@ def adapter_json(item: Surveyed, made: dict[str, int]) -> dict[str, Any]:
         else None,
         "pairs": made.get(item.name or "", 0),
         "error": item.error.to_json() if item.error else None,
+        "lacks": [{"what": lack.what, "without": lack.without} for lack in lacks],
     }
 
 
-def adapter_lines(item: Surveyed, made: dict[str, int], indent: str = "") -> list[str]:
+def adapter_lines(item: Surveyed, made: dict[str, int], lacks: Sequence[Lack], indent: str = "") -> list[str]:
     """Return one adapter: its name and where from, then what it is and what is wrong with it."""
     from cogbuild.report.tables import heading, page, wrapped
 
@@ -69,6 +73,7 @@ def adapter_lines(item: Surveyed, made: dict[str, int], indent: str = "") -> lis
             )
         )
     said = _described(item.adapter) if item.adapter is not None else []
+    said += [f"lacks: {printable(lack.text)}" for lack in lacks]
     if item.error is not None:
         said.append(f"can't be used: {_one_line(item.error)}")
     return [*lines, *(line for text in said for line in wrapped(text, indent + "  ", on))]

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from cogbuild import lacking
 from cogbuild.database.pairs import Artifact, Attempt
 from cogbuild.engine.artifacts import artifacts_of
 from cogbuild.engine.copies import Copies
@@ -225,6 +226,7 @@ class Runner:
     def prepare(self, running: Running, places: Places) -> None:
         """Have all that the run needs there."""
         judged, log = running.judged, running.log
+        lacking.check(self.project, judged.adapter.spec, str(running.facts["model"]))
         if (mask := self._prepare.mask(judged.adapter)) is not None and mask.too_short:
             short = f"too short to be kept out of this log: {', '.join(mask.too_short)}"
             self._prepare.say(judged, log, short)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cogbuild import library
+from cogbuild import lacking, library
 from cogbuild.adapters import kit_directory
 from cogbuild.database import pairs
 from cogbuild.database.pairs import LockRow
@@ -69,9 +69,11 @@ class Preparer:
         """Resolve the pair's Python environment and keep the lock."""
         from cogbuild.environment import resolve
 
+        model = f"{judged.entry.repo}@{judged.entry.model[:12]}"
+        lacking.check(self.project, judged.adapter.spec, model)
         wanted = judged.python
         assert wanted is not None
-        asked_by = f"adapter {judged.adapter.name} for {judged.entry.repo}@{judged.entry.model[:12]}"
+        asked_by = f"adapter {judged.adapter.name} for {model}"
         self._tell(
             Note(
                 judged.name,

@@ -9,6 +9,7 @@ __all__ = [
     "AdapterExited",
     "AdapterFilesMoved",
     "AdapterKilled",
+    "AdapterLacks",
     "AdapterLost",
     "AdapterNotStarted",
     "AdapterOutOfMemory",
@@ -115,6 +116,11 @@ class RunError(CogbuildError):
     """Something one attempt did wrong; ``pair`` and ``log`` are among the facts."""
 
     exit_code = 1
+
+
+class AdapterLacks(RunError):
+    headline = "{adapter} lacks what it can't work without on {model}"
+    hint = "`cogbuild doctor` says this of all active adapters"
 
 
 class AdapterExited(RunError):

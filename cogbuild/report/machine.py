@@ -81,7 +81,10 @@ def _data(found: Machine) -> str:
 def _adapter(item: AdapterState) -> str:
     name = item.name or "?"
     where = f" ({item.named})" if item.named != name else ""
-    return printable(f"{name}{where}: {item.error.title if item.error else 'ready'}")
+    state = item.error.title if item.error else "ready" if item.ready else "can't work here"
+    return "\n".join(
+        [printable(f"{name}{where}: {state}"), *(f"  {printable(lack.text)}" for lack in item.lacks)]
+    )
 
 
 def _count(number: int, thing: str) -> str:
@@ -116,7 +119,8 @@ def machine_json(found: Machine) -> dict[str, Any]:
             {
                 "name": item.name,
                 "named": item.named,
-                "ready": item.error is None,
+                "ready": item.ready,
+                "lacks": [{"what": lack.what, "without": lack.without} for lack in item.lacks],
                 "error": item.error.to_json() if item.error is not None else None,
             }
             for item in found.adapters

@@ -28,6 +28,7 @@ __all__ = [
     "ModelSource",
     "ModelSpec",
     "PythonSpec",
+    "Requirement",
     "ServerSettings",
     "Settings",
     "Wishes",
@@ -61,6 +62,16 @@ class PythonSpec:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """Something that an adapter wants of the machine or the site: a setting, or one of some programs."""
+
+    setting: str | None = None  # of ``Settings``
+    programs: tuple[str, ...] = ()  # any of them will do
+    package: str | None = None  # Debian's, that brings it
+    purpose: str | None = None  # what is left out without it; None: the adapter can't work without it
+
+
+@dataclass(frozen=True)
 class AdapterSpec:
     """An adapter as declared in ``cog-adapter.yaml``; nothing here has touched the disk beyond that file."""
 
@@ -83,6 +94,7 @@ class AdapterSpec:
     state: bool = False
     epoch: int = 1
     test: str | None = None  # path inside the adapter's directory
+    requires: tuple[Requirement, ...] = ()
 
     def passes(self, variable: str) -> bool:
         """Whether the process gets *variable* of the contract."""
@@ -193,6 +205,8 @@ def _revive(kind: type[T], raw: dict[str, Any]) -> T:
     }
     if kind is AdapterSpec and values["python"] is not None:
         values["python"] = _revive(PythonSpec, values["python"])
+    if kind is AdapterSpec and "requires" in values:  # what an older cogbuild remembered has it not
+        values["requires"] = tuple(_revive(Requirement, item) for item in values["requires"])
     if kind in (ModelSpec, Wishes):
         values["examples"] = tuple(_revive(Example, item) for item in values["examples"])
     if kind is Settings:

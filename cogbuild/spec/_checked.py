@@ -29,6 +29,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "tuple_type": "a list",
     "dict_type": "a mapping",
+    "literal_error": "docker_registry or artifact_store",
     "model_type": "a mapping",
     "model_attributes_type": "a mapping",
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cogbuild.errors.declarations import BadValue, NamesCollide, NeedsItself, UnknownApi, UnknownVariable
-from cogbuild.spec import COG_VARIABLES, AdapterSpec, PythonSpec, _values
+from cogbuild.spec import COG_VARIABLES, AdapterSpec, PythonSpec, Requirement, _values
 from cogbuild.spec._checked import Form, Items, bad_value, checked, key_name, near, once_each
 from cogbuild.spec._yaml import Document, read_yaml
 from cogbuild.spec.names import artifact_variable, is_param_name, param_variable
@@ -43,6 +43,12 @@ def _requirement(value: str) -> str:
     return value
 
 
+def _program(value: str) -> str:
+    if not value or "/" in value or not value.isprintable():
+        raise ValueError("a program's name such as podman")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_values.adapter_name)]
 File = Annotated[str, AfterValidator(_values.inside)]
 Variable = Annotated[str, AfterValidator(_values.variable)]
@@ -58,6 +64,14 @@ class _Python(Form):
     packages: Items[Annotated[str, AfterValidator(_requirement)]] = ()
     with_model: bool = False
     kit: bool = False
+
+
+class _Requires(Form):
+    setting: Literal["docker_registry", "artifact_store"] | None = None
+    program: Annotated[str, AfterValidator(_program)] | None = None
+    programs: Items[Annotated[str, AfterValidator(_program)]] = ()
+    package: str | None = None
+    for_: str | None = Field(default=None, alias="for")
 
 
 def _natural(least: int, most: int) -> Callable[[int], int]:
@@ -87,6 +101,7 @@ class _Adapter(Form):
     state: bool = False
     epoch: Annotated[int, AfterValidator(_natural(0, 2**31 - 1))] = 1
     test: File | None = None
+    requires: Items[_Requires] = ()
 
 
 def parse_adapter(data: bytes, path: Path) -> AdapterSpec:
@@ -114,7 +129,13 @@ def parse_adapter(data: bytes, path: Path) -> AdapterSpec:
         state=form.state,
         epoch=form.epoch,
         test=form.test,
+        requires=tuple(map(_requirement_of, form.requires)),
     )
+
+
+def _requirement_of(form: _Requires) -> Requirement:
+    programs = (form.program,) if form.program else form.programs
+    return Requirement(form.setting, programs, form.package, form.for_)
 
 
 def _python(form: _Python | None) -> PythonSpec | None:
@@ -139,6 +160,9 @@ def _check(form: _Adapter, document: Document) -> None:
         once_each(document, *place)
     _check_env(form.env, document)
     check_params(document, ("params",), form.params)
+    for i, item in enumerate(form.requires):
+        if [bool(item.setting), bool(item.program), bool(item.programs)].count(True) != 1:
+            raise bad_value(document, ("requires", i), "setting:, program: or programs:, one of them,")
     if form.name in form.needs:
         raise NeedsItself(adapter=form.name, **document.where(("needs", form.needs.index(form.name))))
     _check_collisions(document, ("needs",), form.needs, artifact_variable)

@@ -14,8 +14,10 @@ from cogbuild.database import feed, pairs
 from cogbuild.database.schema import FORMAT as DATABASE_FORMAT
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import ReadOnlyData
+from cogbuild.lacking import lacks
 
 if TYPE_CHECKING:
+    from cogbuild.lacking import Lack
     from cogbuild.process import Protection
     from cogbuild.project import Project
 
@@ -29,6 +31,12 @@ class AdapterState:
     named: str
     name: str | None
     error: CogbuildError | None
+    lacks: tuple[Lack, ...] = ()  # of what it wants here
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can work here."""
+        return self.error is None and all(item.without is not None for item in self.lacks)
 
 
 @dataclass
@@ -125,4 +133,5 @@ def _look_at_adapters(found: Machine, project: Project) -> None:
         found.troubles.append(error)
         return
     for item in surveyed:
-        found.adapters.append(AdapterState(item.source, item.name, item.error))
+        missing = tuple(lacks(project, item.adapter.spec)) if item.adapter else ()
+        found.adapters.append(AdapterState(item.source, item.name, item.error, missing))

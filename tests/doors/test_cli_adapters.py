@@ -115,6 +115,7 @@ def test_adapters_as_json(box: Sandbox, cogbuild: Door) -> None:
             "python": {"packages": ["six"], "with_model": True, "kit": False},
             "pairs": 0,
             "error": None,
+            "lacks": [],
         }
     ]
     assert {"archive", "onnx"} <= {row["name"] for row in found["available"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cogbuild.errors.declarations import DeclarationError
-from cogbuild.spec import AdapterSpec, PythonSpec
+from cogbuild.spec import AdapterSpec, PythonSpec, Requirement
 from cogbuild.spec.adapter import parse_adapter
 
 FILE = Path("adapters/onnx/cog-adapter.yaml")
@@ -52,6 +52,7 @@ large_writes: true
 state: true
 epoch: 3
 test: test.py
+requires: [{setting: docker_registry}, {program: strace, package: strace}, {programs: [a, b], for: it is not run}]
 """
     )
     assert spec == AdapterSpec(
@@ -74,6 +75,11 @@ test: test.py
         state=True,
         epoch=3,
         test="test.py",
+        requires=(
+            Requirement(setting="docker_registry"),
+            Requirement(programs=("strace",), package="strace"),
+            Requirement(programs=("a", "b"), purpose="it is not run"),
+        ),
     )
 
 
