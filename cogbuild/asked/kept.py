@@ -20,7 +20,7 @@ from cogbuild.verdict import Kind
 from cogbuild.views.models import active_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cogbuild.database.browsing import Place
     from cogbuild.planner import Plan
@@ -40,13 +40,14 @@ def artifacts(
     orphaned: bool = False,
     limit: int | None = None,
     after: Place | None = None,
+    active: Collection[str] | None = None,
 ) -> Answer:
     """Return what was made, of the newest models first; *limit* counts models, and is for when none is named.
 
     Raises ``UnknownRepo``, ``UnknownModel``, ``AmbiguousModel`` and ``UnknownAdapter``.
     """
     known_repos(project, repos.names, repos.scope)
-    active = active_names(project)
+    active = active_names(project) if active is None else active
     upto = None
     if limit is not None and not models and project.exists:
         places = browsing.newest(project.con, repos, limit=limit + 1, after=after)

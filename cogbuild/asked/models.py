@@ -13,7 +13,7 @@ from cogbuild.report.summary import problems_json
 from cogbuild.views.models import model_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from cogbuild.database.browsing import Place
     from cogbuild.library import Problem
@@ -53,12 +53,14 @@ def listed(
     )
 
 
-def shown(project: Project, model: str, repos: Repos = ALL) -> Answer:
-    """Return a model in each of its repos, what it declares and what was made of it.
+def shown(project: Project, model: str, repos: Repos = ALL, active: Collection[str] | None = None) -> Answer:
+    """Return a model in each of its repos, what it declares and what was made of it. *active*: adapters, where known.
 
     Raises ``UnknownModel`` and ``AmbiguousModel``.
     """
-    views = [model_view(project, entry) for entry in library.find(project, model, repos.names, repos.scope)]
+    views = [
+        model_view(project, entry, active) for entry in library.find(project, model, repos.names, repos.scope)
+    ]
 
     def lines(_: Page) -> Iterable[str]:
         for number, view in enumerate(views):

@@ -14,8 +14,10 @@ __all__ = [
     "JobHasEnded",
     "ModelTestFailed",
     "ObjectsMissing",
+    "PlaceUnknown",
     "ServerPartsMissing",
     "ServerStopping",
+    "TooMuchAtOnce",
     "UnknownJob",
     "UploadCut",
     "UploadGone",
@@ -93,3 +95,13 @@ class ServerStopping(CogbuildError):
     exit_code = 3
     headline = "the server is about to stop"
     hint = "send this again in a moment"
+
+
+class PlaceUnknown(CogbuildError):
+    headline = "`after` names no place in a list: {after}"
+    hint = "take it from the `Link` header of the page before"
+
+
+class TooMuchAtOnce(CogbuildError):
+    headline = "{models} models are too many for one answer"
+    hint = "ask for pages, e.g. ?page=1, or narrow it down with ?repo=USER/NAME"

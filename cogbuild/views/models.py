@@ -10,6 +10,8 @@ from cogbuild.database import feed, models, pairs
 from cogbuild.library import spec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
@@ -51,9 +53,9 @@ def active_names(project: Project) -> set[str]:
     return {item.name for item in survey(project) if item.name is not None}
 
 
-def model_view(project: Project, entry: EntryRow) -> ModelView:
+def model_view(project: Project, entry: EntryRow, active: Collection[str] | None = None) -> ModelView:
     """Return everything about one (repo, model)."""
-    known = active_names(project)
+    known = active_names(project) if active is None else active
     names = feed.adapter_names(project.con)
     made = [
         Made(
