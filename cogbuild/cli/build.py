@@ -62,6 +62,8 @@ def build(
 
     A connection that breaks is taken up again; the work is never begun twice.
     """
+    from urllib.parse import quote
+
     from cogbuild.client.jobs import Heard
     from cogbuild.client.pack import read_model
     from cogbuild.client.shown import Screen
@@ -71,8 +73,9 @@ def build(
     with meet(server, token) as met:
         heard = Heard(Screen(sys.stdout, sys.stderr, in_json=in_json))
         if job is not None:
+            about = met.ask_json("GET", f"/v2/jobs/{quote(job, safe='')}").get("repo")
             follow_job(met, job, heard, command="build")
-            _end(heard, None, job, None, in_json=in_json)
+            _end(heard, about if isinstance(about, str) else "", job, None, in_json=in_json)
             return
         assert repo is not None
         model = read_model(Path(directory))
@@ -129,13 +132,12 @@ def _build_of_2021(
         heard.speaker.watch.close()
 
 
-def _end(heard: Heard, repo: str | None, job: str | None, sent: Accepted | None, *, in_json: bool) -> None:
+def _end(heard: Heard, repo: str, job: str | None, sent: Accepted | None, *, in_json: bool) -> None:
     """Print how it ended, and leave with the exit code that it ended with."""
     from cogbuild.client.shown import ending_error, ending_lines, model_lines, run_json
 
     end = heard.end or {}
     model = heard.model or {}
-    repo = repo or str(model.get("repo") or "")
     if in_json:
         print_json({**_model_json(model, repo), "job": job, **_sent_json(sent), **run_json(heard)})
     else:

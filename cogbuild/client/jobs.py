@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 from cogbuild.client.events import events
 from cogbuild.client.http import Broke, Pauses
@@ -97,7 +98,7 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
         if heard.end is not None:
             return heard.end
         # The stream ended before the job: the server stops, or something between here and there has cut it.
-        said = server.ask_json("GET", f"/v2/jobs/{job}", goes_on=goes_on)
+        said = server.ask_json("GET", _at(job), goes_on=goes_on)
         if said.get("state") in ENDED:
             _hear_rest(server, job, heard, pauses.worked)
             return heard.end or {"state": said["state"], "exit_code": said.get("exit_code") or 0}
@@ -114,7 +115,7 @@ def _hear_rest(server: Server, job: str, heard: Heard, worked: Callable[[], None
 
 def _hear(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:
     headers = {"accept": "text/event-stream", "last-event-id": str(heard.number)}
-    with server.stream(f"/v2/jobs/{job}/events", headers) as answer:
+    with server.stream(_at(job) + "/events", headers) as answer:
         for number, message in _messages(server, answer.iter_bytes()):
             worked()
             if message is None or number <= heard.number:
@@ -137,8 +138,12 @@ def _messages(server: Server, pieces: Iterable[bytes]) -> Iterator[tuple[int, di
         raise AnswerNotUnderstood(server=server.at.url, reason=str(trouble)) from trouble
 
 
+def _at(job: str) -> str:
+    return f"/v2/jobs/{quote(job, safe='')}"
+
+
 def cancel(server: Server, job: str) -> None:
     """Ask the server to end a job; one that has ended meanwhile is as good."""
-    answer = server.ask("DELETE", f"/v2/jobs/{job}", check=False)
+    answer = server.ask("DELETE", _at(job), check=False)
     if answer.status_code != 409:
         server.checked(answer)

@@ -65,11 +65,12 @@ class Pipeline:
         active.about(added.model)
         entry = self._wanting(added, chosen)
         planner = self.planner()  # settings may have moved while the model was stored
-        tested = self._test(active, planner, entry, force=bool(active.row.request.get("force")))
+        force = bool(active.row.request.get("force"))
+        tested = self._test(active, planner, entry, force=force)
         self.project.database.write(lambda con: models.let_in(con, entry.eid))
         entry = self._entry(entry.eid)
         rest = [name for name in chosen or planner.judge.wanted(entry) if name != TEST_ADAPTER]
-        built = self._build(active, planner, entry, rest)
+        built = self._build(active, planner, entry, rest, force=force)
         self.service.moved()
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
         return Ending(built.exit_code, _together(tested.summary, built.summary))
@@ -121,11 +122,13 @@ class Pipeline:
             )
         return Ending(0, run.summary())
 
-    def _build(self, active: Active, planner: Planner, entry: EntryRow, names: list[str]) -> Ending:
+    def _build(
+        self, active: Active, planner: Planner, entry: EntryRow, names: list[str], *, force: bool
+    ) -> Ending:
         """Build what is wanted of a model that is in; what fails is missing, and the model is there."""
         if not names:
             return Ending(0)
-        return self.run(active, planner.plan_of(entry, names))
+        return self.run(active, planner.plan_of(entry, names, force=force))
 
     # -- pairs that were asked for --------------------------------------------------------------------------------
 

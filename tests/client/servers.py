@@ -9,12 +9,8 @@ import struct
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pytest
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from conftest import Sandbox
@@ -25,12 +21,19 @@ COGBUILD = [sys.executable, "-m", "cogbuild"]
 class Serving:
     """``cogbuild server`` in the sandbox's project; ended and begun again on the same port."""
 
-    def __init__(self, box: Sandbox, *options: str) -> None:
+    def __init__(self, box: Sandbox, *options: str, program: Path | None = None) -> None:
         self._box = box
         self._options = options
+        self._program = COGBUILD if program is None else [sys.executable, str(program)]
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
         self.begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end()
 
     @property
     def url(self) -> str:
@@ -44,11 +47,16 @@ class Serving:
 
     def begin(self) -> None:
         """Start it and wait until it listens."""
-        command = [*COGBUILD, "server", "--port", str(self._port), *self._options]
+        command = [*self._program, "server", "--port", str(self._port), *self._options]
         log = (self._box.root / "server.log").open("a")
         with log:
             self._process = subprocess.Popen(
-                command, cwd=self._box.root / "site", stdout=subprocess.PIPE, stderr=log, text=True
+                command,
+                cwd=self._box.root / "site",
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment(),
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -66,14 +74,6 @@ class Serving:
         process.stdout.close()
         self._process = None
         return code
-
-
-@pytest.fixture
-def server(box: Sandbox) -> Iterator[Serving]:
-    """A server over the sandbox."""
-    serving = Serving(box)
-    yield serving
-    serving.end()
 
 
 class Cutting:
@@ -160,14 +160,21 @@ def _cut(one: socket.socket) -> None:
     one.close()
 
 
-def wait_for(path: Path, seconds: float = 30) -> None:
-    """Wait until a file is there."""
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.01)
-
-
-def environment() -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     """Return this process's environment without what would send a client elsewhere."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COGBUILD_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COGBUILD_")}
+    return {**kept, "COLUMNS": "80", **more}
+
+
+def command(box: Sandbox, *arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run ``cogbuild`` in the sandbox's project."""
+    words = [*COGBUILD, *map(str, arguments)]
+    return subprocess.run(
+        words,
+        cwd=box.root / "site",
+        env=environment(**environ),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )

@@ -1,0 +1,194 @@
+"""A connection that breaks, wherever it breaks, and a server that goes away: nothing is begun twice, nothing is lost."""
+
+from __future__ import annotations
+
+import io
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import Sandbox
+from servers import COGBUILD, Cutting, Serving, command, environment
+
+#: Says what makes missing or repeated lines seen, and waits for a file before it goes on.
+TALKING = """
+i=0
+while test $i -lt 40; do i=$((i+1)); echo "line $i" >&2; done
+echo x > "$COG_OUTPUT_DIR/made.txt"
+echo "$COG_OUTPUT_DIR/made.txt"
+"""
+
+
+@pytest.fixture
+def site(box: Sandbox) -> Sandbox:
+    """A sandbox with an adapter that talks, and a model of several files."""
+    box.adapter("cog-test")
+    box.adapter("talk", box.counting("talk", TALKING))
+    box.model("m", {f"part{number}": str(number) * 50_000 for number in range(6)})
+    return box
+
+
+def said(stderr: str) -> list[str]:
+    """Return the adapter's lines."""
+    return re.findall(r":talk \| (.*)", stderr)
+
+
+def built(site: Sandbox, url: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Build the model at an address."""
+    return command(site, "build", site.root / "models" / "m", "--server", url, "--repo", "ada/m", *more)
+
+
+WHOLE = [f"line {number}" for number in range(1, 41)]
+#: Where connections are cut, one after the other: in what is asked, in what is sent, in what is answered.
+CUTS = {
+    "answers": [("answer", size) for size in (1, 60, 200, 350, 500, 900, 1500, 2500, 4000, 6000)],
+    "requests": [("request", size) for size in (10, 300, 20_000, 49_000, 90_000, 180_000, 240_000)],
+    "both": [
+        ("request", 60_000),
+        ("answer", 700),
+        ("request", 110_000),
+        ("answer", 5_000),
+        ("answer", 3_000),
+    ],
+    "nothing at all": [("answer", 400), ("answer", 0), ("answer", 0), ("answer", 0), ("request", 0)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
+def test_every_connection_is_cut_somewhere_and_all_is_built_once(
+    site: Sandbox, cuts: list[tuple[str, int]]
+) -> None:
+    """The first connection has to work; then each in turn breaks after some bytes. No adapter runs twice, each line is said once."""
+    with Serving(site) as server:
+        proxy = Cutting(server.port, [("answer", 1 << 30), *cuts])
+        done = built(site, proxy.url)
+        proxy.close()
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2 built"), done.stderr
+    assert said(done.stderr) == WHOLE
+    assert site.ran() == ["m cog-test", "m talk"]
+    assert proxy.connections > len(cuts) - proxy.left
+
+
+@pytest.mark.slow
+def test_answers_are_cut_everywhere(site: Sandbox) -> None:
+    """One cut at every few bytes of the log's stream: whatever half a line, half a header or half a message is left."""
+    with Serving(site) as server:
+        assert built(site, server.url).returncode == 0
+        for start in range(150, 2500, 470):
+            cuts = [("answer", size) for size in range(start, start + 470, 23)]
+            proxy = Cutting(server.port, [("answer", 1 << 30), *cuts])
+            done = built(site, proxy.url, "--force")
+            proxy.close()
+            assert (done.returncode, said(done.stderr)) == (0, WHOLE), (start, done.stderr)
+    assert len(site.ran()) == 2 + 2 * len(range(150, 2500, 470))
+
+
+WAITING = """
+echo begun >&2
+while ! test -e {go}; do sleep 0.02; done
+echo going on >&2
+echo x > "$COG_OUTPUT_DIR/made.txt"
+echo "$COG_OUTPUT_DIR/made.txt"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
+def test_the_server_is_begun_again_in_the_middle(box: Sandbox, kill: bool) -> None:
+    """The job is taken up where it was, and so is what it says: the client waits, and ends well."""
+    go = box.root / "go"
+    box.adapter("cog-test")
+    box.adapter("wait", box.counting("wait", WAITING.format(go=go)))
+    box.model("m")
+    server = Serving(box)
+    build = subprocess.Popen(
+        [*COGBUILD, "build", box.root / "models" / "m", "--server", server.url, "--repo", "ada/m"],
+        cwd=box.root / "site",
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while box.ran() != ["m cog-test", "m wait"]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    server.end(kill=kill)
+    time.sleep(0.3)
+    go.touch()
+    server.begin()
+    out, err = build.communicate(timeout=60)
+    server.end()
+    assert build.returncode == 0, err
+    assert "wait: file://" in out
+    assert err.count("going on") == 1
+    assert box.ran() == ["m cog-test", "m wait", "m wait"]  # what was ended in the middle ran again, once
+
+
+def test_a_server_that_does_not_come_back_is_given_up(box: Sandbox) -> None:
+    """The error says that the work goes on, and with which command it is followed."""
+    from cogbuild.client.address import Address
+    from cogbuild.client.http import Server
+    from cogbuild.client.jobs import Heard, follow
+    from cogbuild.client.shown import Screen
+    from cogbuild.errors.client import ConnectionLost
+
+    serving = Serving(box)
+    with Server(Address(serving.url), patience=0.3) as server:
+        assert server.speaks() == 2
+        serving.end(kill=True)
+        screen = Screen(io.StringIO(), io.StringIO())
+        with pytest.raises(ConnectionLost) as caught:
+            follow(server, "0" * 16, Heard(screen), goes_on="cogbuild build --job 7")
+    assert str(caught.value) == (
+        f"the connection to {serving.url} broke and did not come back in 0.3 s\n"
+        "  reason  connection refused\n"
+        "hint: the work goes on there: follow it with `cogbuild build --job 7`"
+    )
+    assert caught.value.exit_code == 3
+
+
+def interrupted(box: Sandbox, number: int) -> tuple[subprocess.Popen[str], Serving]:
+    """Return a build that has been sent a signal while its adapter ran, and the server."""
+    box.adapter("cog-test")
+    box.adapter("wait", box.counting("wait", WAITING.format(go=box.root / "go")))
+    box.model("m")
+    server = Serving(box)
+    build = subprocess.Popen(
+        [*COGBUILD, "build", box.root / "models" / "m", "--server", server.url, "--repo", "ada/m"],
+        cwd=box.root / "site",
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert build.stderr is not None
+    while "begun" not in build.stderr.readline():
+        pass
+    build.send_signal(number)
+    return build, server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interruption_leaves_the_job_and_says_how_to_follow_it(
+    box: Sandbox, number: int, code: int
+) -> None:
+    """Without a terminal nobody can be asked; the command that is named shows everything from the beginning."""
+    build, server = interrupted(box, number)
+    _, err = build.communicate(timeout=20)
+    assert build.returncode == code
+    said = re.fullmatch(r"the work goes on there: follow it with `cogbuild (.*)`\n", err)
+    assert said is not None, err
+    (box.root / "go").touch()
+    followed = command(box, *said[1].split())
+    server.end()
+    assert followed.returncode == 0, followed.stderr
+    assert ":wait | begun\n" in followed.stderr
+    assert ":wait | going on\n" in followed.stderr
+    assert re.search(r"^[0-9a-f]{40}  ada/m\nwait: file://", followed.stdout, re.MULTILINE)
+    assert box.ran() == ["m cog-test", "m wait"]
