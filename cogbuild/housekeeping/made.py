@@ -109,15 +109,15 @@ def _of(project: Project, entries: list[EntryRow], names: dict[int, str]) -> Ite
 
 
 def chosen(
-    project: Project, prefix: str | None, adapter: str | None, repos: Sequence[str] = ()
+    project: Project, prefix: str | None, adapter: str | None, repos: Sequence[str] = (), scope: str = "*"
 ) -> list[Made]:
-    """Return what was made of one model, by one adapter, or all of it.
+    """Return what was made of one model, by one adapter, or all of it, as far as *scope* goes.
 
     Raises ``NotMade`` and ``NotApplicableHere`` where one pair was named and has made nothing.
     """
     if prefix is None or adapter is None:
-        return list(every(project, prefixes=[prefix] if prefix else (), repos=Repos(tuple(repos))))
-    entries = library.find(project, prefix, repos)
+        return list(every(project, prefixes=[prefix] if prefix else (), repos=Repos(tuple(repos), scope)))
+    entries = library.find(project, prefix, repos, scope)
     aid = feed.adapter_id(project.con, adapter)
     if aid is None:
         _adapters(project, [adapter])
@@ -135,12 +135,12 @@ def _nothing(project: Project, entry: EntryRow, adapter: str, aid: int) -> NotMa
     return NotMade(adapter=adapter, model=model, id=entry.model[:12])
 
 
-def one(project: Project, prefix: str, adapter: str, repos: Sequence[str] = ()) -> Made:
-    """Return the one pair that is meant; several repos will do where they hold the same.
+def one(project: Project, prefix: str, adapter: str, repos: Sequence[str] = (), scope: str = "*") -> Made:
+    """Return the one pair that is meant, as far as *scope* goes; several repos will do where they hold the same.
 
     Raises ``SeveralRepos`` and what ``chosen`` raises.
     """
-    found = chosen(project, prefix, adapter, repos)
+    found = chosen(project, prefix, adapter, repos, scope)
     if len({item.outcome.identity for item in found}) > 1:
         raise SeveralRepos(
             model=found[0].entry.model[:12], adapter=adapter, repos=[item.entry.repo for item in found]

@@ -14,14 +14,14 @@ from cogbuild.server.testing import TEST_ADAPTER, run_arguments
 from cogbuild.spec import MODEL_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cogbuild.database.models import EntryRow
     from cogbuild.fingerprint.trees import Entry
     from cogbuild.project import Project
 
-__all__ = ["model_2021", "zipped"]
+__all__ = ["model_2021", "zip_of", "zipped"]
 
 _PIECE = 1 << 20
 
@@ -91,10 +91,15 @@ class _Pipe:
 
 def zipped(project: Project, entry: EntryRow) -> Iterator[bytes]:
     """Yield the model's files as a zip: the same bytes every time, in constant memory."""
+    return zip_of((_content(project, entry, item), item) for item in tree_of(project, entry.tree).entries)
+
+
+def zip_of(members: Iterable[tuple[Path, Entry]]) -> Iterator[bytes]:
+    """Yield entries of a tree, each with where its content is, as a zip."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload] # writes and flushes
-        for item in tree_of(project, entry.tree).entries:
-            yield from _member(archive, pipe, _content(project, entry, item), item)
+        for source, item in members:
+            yield from _member(archive, pipe, source, item)
     yield pipe.taken()
 
 
