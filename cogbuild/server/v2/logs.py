@@ -138,7 +138,7 @@ def log(request: Request, attempt: str, service: Here) -> Response:
 @router.get(
     "/logs/{attempt}/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/event-stream": {}}}},
     summary="Follow a log",
 )
 @needs("read")
