@@ -41,6 +41,11 @@ __all__ = ["server"]
     metavar="N",
     help="Adapters that run at once; default: one a processor.",
 )
+@click.option(
+    "--backfill",
+    type=click.Choice(["off", "missing", "stale"]),
+    help="What a new or changed adapter makes of models that are there; default: what the settings say.",
+)
 @click.pass_obj
 def server(
     output: Output,
@@ -51,6 +56,7 @@ def server(
     directories: tuple[str, ...],
     docker_registry: str | None,
     jobs: int | None,
+    backfill: str | None,
 ) -> None:
     """Take models over HTTP, build them, keep what was made."""
     from cogbuild.place import DATA_DIRECTORY, data_directory
@@ -68,7 +74,7 @@ def server(
     project = Project(Path(data), environ=environ)
     _check_tokens(project, host)
     sock = _listening(host, port)
-    service = Service(project, directories=directories, jobs=jobs)
+    service = Service(project, directories=directories, jobs=jobs, backfill=backfill)
     service.take()
     address = f"[{host}]" if ":" in host else host
     click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")

@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cogbuild.database import models
 from cogbuild.engine.attempt import Runner
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cogbuild.planner import Judge, Judged
     from cogbuild.project import Project
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Slots"]
 
 _BACKOFF = 1.0  # seconds before the first retry, doubled for each further one
 _LONGEST_BACKOFF = 60.0
@@ -36,6 +36,16 @@ _LONGEST_BACKOFF = 60.0
 
 class _Gone(Exception):
     """The model is not there any more."""
+
+
+class Slots(Protocol):
+    """What a run waits for before an adapter starts, and gives back."""
+
+    def get(self) -> None:
+        """Wait for one."""
+
+    def put(self, item: None, /) -> None:
+        """Give one back."""
 
 
 class Engine:
@@ -48,7 +58,7 @@ class Engine:
         *,
         jobs: int,
         listener: Listener,
-        slots: SimpleQueue[None] | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self.project = project
         self.judge = judge
@@ -61,7 +71,7 @@ class Engine:
         self._flights = Flights(project.data / "work" / "flights.lock")
         #: So many adapters run at once; threads may be more, because what has ended has to become durable too.
         #: Several engines of one process may share them.
-        self._slots: SimpleQueue[None] = slots if slots is not None else SimpleQueue()
+        self._slots: Slots = slots if slots is not None else SimpleQueue()
         for _ in range(jobs if slots is None else 0):
             self._slots.put(None)
         self._stop = threading.Event()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cogbuild.library import Problem
     from cogbuild.verdict import Reason
 
-__all__ = ["Summary", "problems_json", "reasons_as_json", "result_json"]
+__all__ = ["Summary", "problems_json", "reasons_as_json", "result_json", "together"]
 
 _ORDER = (
     Status.BUILT,
@@ -63,6 +63,20 @@ class Summary:
     def to_json(self) -> dict[str, int]:
         """Return counts by status, every status there."""
         return {str(status): self.counts.get(status, 0) for status in _ORDER}
+
+
+def together(first: Summary | None, second: Summary | None) -> Summary | None:
+    """Return the totals of two runs, one after the other."""
+    if first is None or second is None:
+        return first or second
+    counts = {status: first.counts.get(status, 0) + second.counts.get(status, 0) for status in _ORDER}
+    return Summary(
+        counts,
+        first.failures + second.failures,
+        second.problems,
+        first.ignored + second.ignored,
+        tuple(dict.fromkeys(first.notes + second.notes)),
+    )
 
 
 def result_json(result: Result, model: str) -> dict[str, Any]:

@@ -1,23 +1,176 @@
-"""New and changed adapters over the models that are there."""
+"""New and changed adapters over the models that are there: a sample first, the rest behind everybody else."""
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from typing import TYPE_CHECKING
 
-from cogbuild.server.jobs import Active, Ending
+from cogbuild.database import feed, pairs
+from cogbuild.errors import CogbuildError
+from cogbuild.planner import Plan, Selection
+from cogbuild.report.summary import together
+from cogbuild.server.jobs import BACKFILL, Active, Ending
+from cogbuild.server.messages import status
+from cogbuild.server.testing import TEST_ADAPTER
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cogbuild.planner import Judged, Planner
+    from cogbuild.report.summary import Summary
     from cogbuild.server.service import Service
 
-__all__ = ["Backfill"]
+__all__ = ["MODES", "Backfill", "sample"]
+
+#: Nothing · pairs that were never made · those and what is made anew because something changed.
+MODES = ("off", "missing", "stale")
+#: Seconds between two looks at the adapters.
+INTERVAL = 2.0
 
 
 class Backfill:
-    """Looks after what past models lack."""
+    """Sees that adapters came or changed, and does the job that follows from it."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, mode: str | None) -> None:
         self.service = service
+        self._mode = mode
+        self._seen: dict[str, str] | None = None  # contexts for which a job was started
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="backfill", daemon=True)
 
-    def work(self, _active: Active) -> Ending:
-        """Do the job."""
-        return Ending(0)
+    @property
+    def mode(self) -> str:
+        """The option, else the setting."""
+        return self._mode or self.service.project.settings.server.backfill
+
+    def begin(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    # -- seeing ---------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            # An adapter that is being edited, a full disk: the next look may find it well.
+            with contextlib.suppress(CogbuildError, OSError):
+                self.look()
+            self._stop.wait(INTERVAL)
+
+    def look(self) -> None:
+        """Start a job where adapters are not as they were; the first look finds them all new."""
+        found = self.service.adapters()
+        contexts = {name: adapter.context for name, adapter in found.items() if name != TEST_ADAPTER}
+        contexts["mode"] = self.mode
+        if contexts == self._seen or self.mode == "off" or self.service.jobs.has(BACKFILL):
+            return
+        self._seen = contexts
+        planner = self.service.pipeline.planner()
+        if any(self._lacking(planner, name) for name in found if name != TEST_ADAPTER):
+            self.service.jobs.submit(BACKFILL, {"mode": self.mode}, owner="backfill")
+
+    def _lacking(self, planner: Planner, name: str) -> list[tuple[int, bool]]:
+        """Return (entry, whether it failed as it is now) of the pairs to make, newest models first."""
+        plan = planner.plan(Selection(adapters=(name,)))
+        every = self.mode == "stale"
+        return [
+            (judged.entry.eid, self._failed(judged))
+            for judged in plan
+            if judged.adapter.name == name
+            and (every or judged.outcome is None or judged.outcome.lost is not None)
+        ]
+
+    def _failed(self, judged: Judged) -> bool:
+        """Whether the pair failed already on what it would be made from now: again it would fail again."""
+        con = self.service.project.con
+        aid = feed.adapter_id(con, judged.adapter.name)
+        tried = pairs.attempts(con, judged.entry.eid, aid) if aid is not None and judged.key else []
+        return bool(tried) and tried[-1].status == "failed" and tried[-1].key == judged.key
+
+    # -- doing ----------------------------------------------------------------------------------------------------
+
+    def work(self, active: Active) -> Ending:
+        """Do the job: adapter by adapter, needed ones first."""
+        planner = self.service.pipeline.planner()
+        slots = _Polite(self.service, active)
+        halted: list[str] = []
+        total: Summary | None = None
+        for name in planner.judge.adapters:
+            if name == TEST_ADAPTER:
+                continue
+            active.check()
+            waits_for = [needed for needed in planner.judge.closure([name]) if needed in halted]
+            if waits_for:
+                active.say(status(f"{name} is left alone: it needs {', '.join(waits_for)}"))
+                halted.append(name)
+                continue
+            passed, summary = self._adapter(active, planner, name, slots)
+            total = together(total, summary)
+            if not passed:
+                halted.append(name)
+        return Ending(1 if halted else 0, total)
+
+    def _adapter(
+        self, active: Active, planner: Planner, name: str, slots: _Polite
+    ) -> tuple[bool, Summary | None]:
+        """Bring one adapter over the models; False where too much of the sample failed."""
+        lacking = self._lacking(planner, name)
+        settings = self.service.project.settings.server
+        chosen = sample(lacking, settings.backfill_sample)
+        todo = [eid for eid, failed in chosen if not failed]
+        rest = [eid for eid, failed in lacking if not failed and eid not in todo]
+        if not todo and not rest:
+            return True, None
+        known = len(chosen) - len(todo)
+        active.say(status(f"{name}: {len(todo) + len(rest)} to make, {len(todo)} of them first"))
+        first = self._run(active, planner, name, todo, slots)
+        failed = known + len({result.pair for result in first.summary.failures} if first.summary else ())
+        if failed > settings.backfill_failures * len(chosen):
+            share = f"{failed} of {len(chosen)} failed, more than {settings.backfill_failures:.0%}"
+            active.say(status(f"{name}: {share}; the other {len(rest)} are left as they are"))
+            return False, first.summary
+        if rest:
+            active.say(status(f"{name}: {failed} of {len(chosen)} failed; going on with {len(rest)}"))
+        second = self._run(active, planner, name, rest, slots)
+        return True, together(first.summary, second.summary)
+
+    def _run(
+        self, active: Active, planner: Planner, name: str, eids: Sequence[int], slots: _Polite
+    ) -> Ending:
+        if not eids:
+            return Ending(0)
+        names = planner.judge.closure([name])
+        plan = Plan(planner.judge, list(eids), dict.fromkeys(names), len(eids) * len(names), record=True)
+        return self.service.pipeline.run(active, plan, slots=slots)
+
+
+def sample(found: Sequence[tuple[int, bool]], size: int) -> list[tuple[int, bool]]:
+    """Return so many of *found*, the first one and others at equal steps, so that old models are tried too."""
+    if len(found) <= size:
+        return list(found)
+    return [found[number * len(found) // size] for number in range(size)]
+
+
+class _Polite:
+    """Slots that are given while nobody waits for anything else."""
+
+    def __init__(self, service: Service, active: Active) -> None:
+        self._service = service
+        self._active = active
+        self._free = threading.Semaphore(service.workers)
+
+    def get(self) -> None:
+        """Return when a pair may begin, or when the job is not to go on."""
+        while self._service.jobs.busy() and not self._active.stopped.wait(0.1):
+            pass
+        self._free.acquire()
+
+    def put(self, _nothing: None) -> None:
+        """Give a slot back."""
+        self._free.release()

@@ -205,6 +205,10 @@ class Jobs:
         """Whether somebody waits for a job: uploads and what was asked for, not what may wait."""
         return any(row.kind != BACKFILL for row in jobs.under_way(self.project.con))
 
+    def has(self, kind: str) -> bool:
+        """Whether a job of the kind is under way."""
+        return any(row.kind == kind for row in jobs.under_way(self.project.con))
+
     # -- working --------------------------------------------------------------------------------------------------
 
     def _serve(self, kinds: tuple[str, ...]) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild.database import models
-from cogbuild.engine import Status
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.server import ModelTestFailed
 from cogbuild.planner import Planner, Selection
+from cogbuild.report.summary import together
 from cogbuild.server.jobs import ADAPT, BACKFILL, UPLOAD, Active, Ending
 from cogbuild.server.messages import Telling, status
 from cogbuild.server.shown import model_2021
@@ -22,13 +20,12 @@ from cogbuild.tasks.running import Run, run_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from queue import SimpleQueue
 
     from cogbuild.database.jobs import JobRow
     from cogbuild.database.models import EntryRow
+    from cogbuild.engine.run import Slots
     from cogbuild.library import Added
     from cogbuild.planner import Plan
-    from cogbuild.report.summary import Summary
     from cogbuild.server.service import Service
 
 __all__ = ["Pipeline"]
@@ -71,9 +68,8 @@ class Pipeline:
         entry = self._entry(entry.eid)
         rest = [name for name in chosen or planner.judge.wanted(entry) if name != TEST_ADAPTER]
         built = self._build(active, planner, entry, rest, force=force)
-        self.service.moved()
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
-        return Ending(built.exit_code, _together(tested.summary, built.summary))
+        return Ending(built.exit_code, together(tested.summary, built.summary))
 
     def _check_names(self, planner: Planner, names: list[str] | None) -> None:
         known = list(planner.judge.adapters)
@@ -139,11 +135,9 @@ class Pipeline:
         selection = Selection(
             tuple(asked["models"]), tuple(asked["repos"]), tuple(names), bool(asked["force"])
         )
-        ending = self.run(
+        return self.run(
             active, planner.plan(selection), fail_fast=bool(asked["fail_fast"]), jobs=asked["jobs"]
         )
-        self.service.moved()
-        return ending
 
     # -- a run ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +148,7 @@ class Pipeline:
         *,
         fail_fast: bool = False,
         jobs: int | None = None,
-        slots: SimpleQueue[None] | None = None,
+        slots: Slots | None = None,
     ) -> Ending:
         """Run a plan for a job. Raises what concerns all pairs, and ``Cancelled``."""
         with self._running(active, plan, jobs=jobs, slots=slots) as run:
@@ -166,7 +160,7 @@ class Pipeline:
 
     @contextmanager
     def _running(
-        self, active: Active, plan: Plan, *, jobs: int | None = None, slots: SimpleQueue[None] | None = None
+        self, active: Active, plan: Plan, *, jobs: int | None = None, slots: Slots | None = None
     ) -> Iterator[Run]:
         service = self.service
         workers = min(jobs or service.workers, service.workers)
@@ -176,11 +170,3 @@ class Pipeline:
             active.runs(run)
             stack.callback(active.runs, None)
             yield stack.enter_context(run)
-
-
-def _together(first: Summary | None, second: Summary | None) -> Summary | None:
-    """Return the totals of the test and of what came after it, which found the test's pairs fresh."""
-    if first is None or second is None:
-        return first or second
-    counts = Counter(first.counts) + Counter(second.counts)
-    return replace(second, counts={**counts, Status.FRESH: counts[Status.FRESH]})

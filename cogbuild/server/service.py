@@ -34,7 +34,14 @@ SPARE = 8
 class Service:
     """One data directory, served."""
 
-    def __init__(self, project: Project, *, directories: Sequence[str] = (), jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        directories: Sequence[str] = (),
+        jobs: int | None = None,
+        backfill: str | None = None,
+    ) -> None:
         project.make()
         self.project = project
         self.directories = list(directories)
@@ -43,7 +50,7 @@ class Service:
         self.slots: SimpleQueue[None] = SimpleQueue()
         for _ in range(self.workers):
             self.slots.put(None)
-        self.backfill = Backfill(self)
+        self.backfill = Backfill(self, backfill)
         self.pipeline = Pipeline(self)
         self.jobs = Jobs(project, self.pipeline.work, self.pipeline.ended, threads=self.workers + SPARE)
         self.intake = Intake(project)
@@ -68,17 +75,16 @@ class Service:
         recover(self.project)
         self.intake.begin()
         self.jobs.begin()
+        self.backfill.begin()
 
     def stop(self) -> None:
         """End what runs and let go of the data directory."""
+        self.backfill.stop()
         self.jobs.stop()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
         self.project.close()
-
-    def moved(self) -> None:
-        """Hear that something was made or added: what may wait looks again."""
 
     def adapters(self) -> dict[str, Adapter]:
         """Return the adapters that are active now: settings and directories are looked at again."""

@@ -156,6 +156,11 @@ class ServerSettings:
     fetch: tuple[
         str, ...
     ] = ()  # scheme://host of artifacts that the server may fetch, beside what it published
+    backfill: str = (
+        "missing"  # what a new or changed adapter makes of models that are there: off, missing, stale
+    )
+    backfill_sample: int = 5  # models that are tried first
+    backfill_failures: float = 0.2  # share of them that may fail for the rest to follow
 
 
 @dataclass(frozen=True)

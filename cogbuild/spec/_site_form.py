@@ -49,6 +49,9 @@ class _Server(Form):
     uploads: Annotated[int, BeforeValidator(_values.jobs)] = ServerSettings.uploads
     patience: Annotated[float, BeforeValidator(_values.duration)] = ServerSettings.patience
     fetch: Items[Annotated[str, AfterValidator(_values.origin)]] = ()
+    backfill: Annotated[str, BeforeValidator(_values.backfill)] = ServerSettings.backfill
+    backfill_sample: Annotated[int, BeforeValidator(_values.jobs)] = ServerSettings.backfill_sample
+    backfill_failures: Annotated[float, BeforeValidator(_values.share)] = ServerSettings.backfill_failures
 
 
 class _Settings(Form):

@@ -147,3 +147,18 @@ def origin(value: str) -> str:
     if not _ORIGIN.fullmatch(value):
         raise ValueError("a scheme and a host such as https://models.example or s3://bucket")
     return value.lower()
+
+
+def backfill(value: object) -> str:
+    """Return what a server makes of past models."""
+    value = "off" if value is False else value  # which YAML makes of the word
+    if value not in ("off", "missing", "stale"):
+        raise ValueError("off, missing or stale")
+    return str(value)
+
+
+def share(value: object) -> float:
+    """Return a share."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("a share from 0 to 1, such as 0.2")
+    return float(value)

@@ -19,10 +19,10 @@ from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-    from queue import SimpleQueue
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
+    from cogbuild.engine.run import Slots
     from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
 
@@ -50,7 +50,7 @@ class Run:
         *,
         jobs: int,
         watcher: Listener,
-        slots: SimpleQueue[None] | None = None,
+        slots: Slots | None = None,
     ) -> None:
         self.project = project
         self.plan = plan

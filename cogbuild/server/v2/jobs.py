@@ -94,6 +94,9 @@ async def _events(service: Service, job: str, after: int) -> AsyncIterator[bytes
 def cancelled(job: str, request: Request, service: Here) -> dict[str, Any]:
     """End a job: what it has made stays, what runs is ended."""
     row = _found(service, request, job)
-    if row.repo is not None and row.owner != request.state.grant.token:
-        request.state.grant.require("adapt", row.repo)
+    grant: Grant = request.state.grant
+    if row.owner != grant.token and row.repo is not None:
+        grant.require("adapt", row.repo)
+    elif row.owner != grant.token:
+        grant.require_everywhere("adapt")
     return job_json(service.jobs.cancel(job))
