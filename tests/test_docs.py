@@ -121,4 +121,4 @@ def test_every_setting_is_documented() -> None:
     for field in dataclasses.fields(Settings):
         row = next((line for line in rows.splitlines() if line.startswith(f"| `{field.name}` |")), "")
         assert row, field.name
-        assert (f"`COGBUILD_{field.name.upper()}`" in row) == (field.name != "models"), row
+        assert (f"`COGBUILD_{field.name.upper()}`" in row) == (field.name not in ("models", "server")), row
