@@ -42,7 +42,7 @@ def adapter(box: Sandbox, name: str, script: str) -> None:
 def client(project: Project) -> Iterator[httpx.Client]:
     """A client of its server."""
     with (
-        served(create_app(Service(project)), lifespan="on") as (host, port),
+        served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
         httpx.Client(base_url=f"http://{host}:{port}") as client,
     ):
         yield client

@@ -61,7 +61,7 @@ def test_the_api_keeps_to_its_description(box: Sandbox) -> None:
     box.adapter("card")
     box.adapt()
     with box.project() as project:
-        service = Service(project)
+        service = Service(project, backfill="off")
         with served(create_app(service), lifespan="on") as (host, port):
             url = f"http://{host}:{port}"
             service.jobs.submit("adapt", {}, owner="local")

@@ -50,7 +50,7 @@ def site(box: Sandbox) -> Iterator[httpx.Client]:
     """A server over it; it asks for no token."""
     with (
         box.project() as project,
-        served(create_app(Service(project)), lifespan="on") as (host, port),
+        served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
         httpx.Client(base_url=f"http://{host}:{port}") as client,
     ):
         yield client
