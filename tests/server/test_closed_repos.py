@@ -1,0 +1,109 @@
+"""One user's repo is closed to another's token: whatever is asked about it sounds as if it were not there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from serving import served
+
+from cogbuild.database import jobs, models, pairs
+from cogbuild.digest import hexdigest
+from cogbuild.server.app import create_app
+from cogbuild.server.grants import make_token
+from cogbuild.server.service import Service
+
+if TYPE_CHECKING:
+    from conftest import Sandbox
+
+    from cogbuild.project import Project
+
+CONTENT = "what only ada's model holds"
+#: Bodies of operations that want one.
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /v2/adapt": {"models": ["{model}"]},
+    "POST /v2/objects/missing": {"repo": "bob/other", "digests": ["{digest}"]},
+}
+
+
+def secrets_of(project: Project) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what there is of the repo ada/secret, by the names of path parameters, and the same of what never was."""
+    entry = models.entries(project.con)[0]
+    (outcome,) = pairs.outcomes(project.con, eids=[entry.eid]).values()
+    user, _, name = entry.repo.partition("/")
+    real = {
+        "user": user,
+        "name": name,
+        "model": entry.model,
+        "attempt": outcome.attempt,
+        "job": jobs.listed(project.con)[0].id,
+        "digest": hexdigest(CONTENT.encode()),
+    }
+    never = {name: re.sub(r"[0-9a-f]", "0", value) for name, value in real.items()}
+    return real, never | {"user": "nobody", "name": "nothing"}
+
+
+def filled(value: Any, by: dict[str, str]) -> Any:
+    """Return a path or a body with parameters put in."""
+    if isinstance(value, dict):
+        return {key: filled(item, by) for key, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, by) for item in value]
+    for name, text in {**by, "adapter": "card"}.items():
+        value = value.replace("{" + name + "}", text) if isinstance(value, str) else value
+    return value
+
+
+def test_a_foreign_token_learns_nothing_from_any_operation(box: Sandbox) -> None:
+    """Each operation answers about a foreign model, attempt, job, digest or repo as about one that never was."""
+    box.add("secret", {"weights": CONTENT}, repo="ada/secret")
+    box.add("other", {"mine": "1"}, repo="bob/other")
+    box.adapter("card")
+    box.adapt()
+    with box.project() as project:
+        service = Service(project)
+        with served(create_app(service), lifespan="on") as (host, port):
+            service.jobs.submit(
+                "adapt", {"models": [], "repos": ["ada/secret"]}, repo="ada/secret", owner="x"
+            )
+            secret = next(item for item in models.entries(project.con) if item.repo == "ada/secret")
+            project.database.write(
+                lambda con: con.execute("UPDATE entries SET added = added + 9 WHERE eid = ?", (secret.eid,))
+            )
+            real, never = secrets_of(project)
+            headers = {
+                "Authorization": f"Bearer {make_token(project, 'bob/other', ['admin'], seconds=60)[0]}"
+            }
+            with httpx.Client(base_url=f"http://{host}:{port}", headers=headers, timeout=20) as client:
+                described = client.get("/openapi.json").json()["paths"]
+                asked = [
+                    (method.upper(), path)
+                    for path, operations in described.items()
+                    for method in operations
+                    if f"{method.upper()} {path}" in BODIES or re.search(r"\{(?!adapter)", path)
+                ]
+                assert len(asked) > 15
+                for method, path in asked:
+                    body = BODIES.get(f"{method} {path}")
+                    said = [
+                        client.request(method, filled(path, by), json=filled(body, by))
+                        for by in (real, never)
+                    ]
+                    texts = [_plain(item.text, by) for item, by in zip(said, (real, never), strict=True)]
+                    assert said[0].status_code == said[1].status_code, f"{method} {path}: {said[0].text}"
+                    assert texts[0] == texts[1], f"{method} {path}"
+                # What lists tells nothing of it either.
+                for path in ("/v2/models", "/v2/status", "/v2/artifacts", "/v2/plan", "/v2/jobs"):
+                    said_of_all = client.get(path)
+                    assert said_of_all.status_code in (200, 403), path
+                    assert real["model"][:7] not in said_of_all.text, path
+                    assert "ada/secret" not in said_of_all.text, path
+        assert [item.repo for item in models.entries(project.con)] == ["ada/secret", "bob/other"]
+
+
+def _plain(text: str, by: dict[str, str]) -> str:
+    """Return an answer without what was asked for in it."""
+    for name, value in sorted(by.items(), key=lambda item: -len(item[1])):
+        text = text.replace(value, f"<{name}>")
+    return text
