@@ -68,7 +68,8 @@ def _beside(reference: str, described: dict[str, Any], given: Examples, seen: Di
     file = Path(".cog", "openapi_schema.json")
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(described), encoding="utf-8")
-    server = CogServer(env={"COG_PREDICT_TYPE_STUB": reference})
+    # The log is for people, and so are its lines.
+    server = CogServer(env={"COG_PREDICT_TYPE_STUB": reference, "LOG_FORMAT": "console", "NO_COLOR": "1"})
     server.start()
     try:
         server.wait_until_ready(param("setup_seconds", 600))
