@@ -118,7 +118,7 @@ class Unsynced(Objects):
         """Store what is not there yet."""
         for entry in tree.entries:
             at = self.path(entry.value, executable=entry.kind == "x")
-            if entry.kind in "fx" and not self.has(entry):
+            if entry.kind in "fx" and not at.exists():
                 at.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / entry.path, at)
                 at.chmod(0o555 if entry.kind == "x" else 0o444)
@@ -131,6 +131,7 @@ class Grouped:
         self.con = con
         self.data = project.data
         self.cache: Cache = project.cache
+        self.hashed = project.hashed
         self.objects = Unsynced(project.data)
         self.database = self
 

@@ -1,8 +1,7 @@
-"""Models: added from a directory or a zip, linked, named by a prefix of their ID, verified, let go."""
+"""Models: added from a directory or a zip, linked, named by a prefix of their ID, let go."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cogbuild.database import models
+from cogbuild.database import hints, models
 from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError, is_text
 from cogbuild.errors.models import (
@@ -23,7 +22,7 @@ from cogbuild.errors.models import (
 )
 from cogbuild.fingerprint.manifest import tree_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
-from cogbuild.objects import TEMPORARY, Finding, disk_errors
+from cogbuild.objects import TEMPORARY, disk_errors
 from cogbuild.place import live_directories, repo_for
 from cogbuild.spec import MODEL_FILE, WISHES_FILE, ModelSpec, Wishes, from_json, to_json
 from cogbuild.using import using
@@ -46,7 +45,6 @@ __all__ = [
     "repo_for",
     "spec_of",
     "tree_of",
-    "verify",
 ]
 
 #: The fewest digits of an ID that name a model.
@@ -194,8 +192,10 @@ def _record(
     job: str | None = None,
 ) -> Added:
     part = tree_part(tree)
+    looks = project.hashed.take()
 
     def work(con: Any) -> Added:
+        hints.put_hints(con, looks)
         models.put_parts(con, [part])
         mid = models.add_model(
             con,
@@ -369,38 +369,15 @@ def tree_of(project: Project, digest: str) -> Tree:
     return Tree.decode(part[1])
 
 
-def directory_of(project: Project, entry: EntryRow, tree: Tree) -> Path:
-    """Return the directory that holds the entry's files: sealed, or live.
+def live_directory(project: Project, entry: EntryRow) -> Path:
+    """Return the live directory that holds the files of a linked entry.
 
-    Raises ``ObjectMissing`` and ``LinkedDirectoryGone``.
+    Raises ``LinkedDirectoryGone``.
     """
-    if entry.sealed:
-        return project.objects.sealed(tree)
     live = models.link_of(project.con, entry.eid)
     if live is None or not os.path.isdir(live):
         raise LinkedDirectoryGone(path=live or "?", model=entry.model[:12])
     return Path(live)
-
-
-def verify(project: Project, entry: EntryRow, *, deep: bool = True) -> list[Finding]:
-    """Hash everything that is kept of a sealed model; return what is wrong. A damaged sealed tree is taken away."""
-    if not entry.sealed:
-        return []
-    tree = tree_of(project, entry.tree)
-    objects = project.objects
-    sealed = objects.check_sealed(tree, deep=deep)
-    if sealed:
-        objects.unseal(tree.model_id)
-    stored = objects.check_objects(tree, deep=deep)
-    import shutil
-
-    for finding in stored:
-        objects.unseal_all_with(finding.path)
-        with contextlib.suppress(OSError):
-            aside = project.data / "aside"
-            aside.mkdir(exist_ok=True)
-            shutil.move(finding.path, aside / (finding.path.parent.name + finding.path.name))
-    return stored or sealed
 
 
 def declared_by_settings(project: Project) -> dict[int, str]:

@@ -4,7 +4,7 @@ Layout below the data directory: ``objects/ab/cdef…`` holds file contents (``.
 mode), ``models/<id>/`` holds trees made of hard links into objects, ``artifacts/ab/cdef…/<name>`` what adapters
 published. Bytes are written to a temporary file, fsynced, renamed, and the directory is fsynced before any database
 row speaks of them. Temporary names all lie at the top of ``objects`` and of ``artifacts``, where ``tidy`` finds what a
-killed process left.
+killed process left. What is handed on was compared with its digest before (``known``: :mod:`cogbuild.hashed`).
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from cogbuild.digest import LARGE, Hasher, descriptor_digest, file_digest, update_hasher
+from cogbuild.copying import copy_durably, copy_hashed, copy_whole, make_read_only, remove, sync_directory
+from cogbuild.digest import LARGE, file_digest
 from cogbuild.errors.models import FileChangedWhileRead
 from cogbuild.errors.state import ObjectMissing, disk_error
-from cogbuild.fingerprint.trees import read_tree
+from cogbuild.fingerprint.trees import Memo, read_tree, seen_as
+from cogbuild.hashed import Hashed, Looks, many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cogbuild.fingerprint.trees import Entry, Tree
 
 __all__ = ["TEMPORARY", "Finding", "Objects", "Published", "disk_errors", "half"]
-
-# Bytes of a large file that are copied before the next ones are looked at.
-_STEP = 64 << 20
 
 #: How the names of what is not whole yet begin.
 TEMPORARY = ".tmp-"
@@ -66,23 +65,15 @@ def half(store: Path) -> Path:
     return store / f"{TEMPORARY}{os.urandom(8).hex()}"
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in *path* durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class Objects:
     """The stores of bytes below one data directory; published artifacts may lie elsewhere."""
 
-    def __init__(self, data: Path, artifacts: Path | None = None) -> None:
+    def __init__(self, data: Path, artifacts: Path | None = None, *, hashed: Hashed | None = None) -> None:
         self.root = data / "objects"
         self.models = data / "models"
+        self.aside = data / "aside"
         self.artifacts = artifacts or data / "artifacts"
-
+        self.hashed = hashed or Hashed()
         self._own_artifacts = artifacts is None or artifacts.is_relative_to(data)
 
     def tidy(self) -> None:
@@ -94,7 +85,7 @@ class Objects:
             with contextlib.suppress(OSError):  # not made yet, or not to be written
                 for name in os.listdir(store):
                     if name.startswith(TEMPORARY):
-                        _remove(store / name)
+                        remove(store / name)
 
     # -- objects --------------------------------------------------------------------------------------------------
 
@@ -102,35 +93,49 @@ class Objects:
         """Return where the content *digest* is kept."""
         return self.root / digest[:2] / (digest[2:] + (".x" if executable else ""))
 
-    def has(self, entry: Entry) -> bool:
-        """Whether the content of a file's entry is stored, by name and size."""
-        try:
-            info = os.lstat(self.path(entry.value, executable=entry.kind == "x"))
-        except OSError:
-            return False
-        return stat.S_ISREG(info.st_mode) and info.st_size == entry.size
-
     def add_tree(self, source: Path, tree: Tree) -> None:
         """Store the content of every file of *tree*, found at *source*; durable when this returns.
 
-        Raises ``FileChangedWhileRead`` when a file's content is no longer what the tree says.
+        What is stored already and damaged is set aside. Raises ``FileChangedWhileRead`` when a file's content is no longer
+        what the tree says.
         """
+        looks = Looks(self.hashed, tree)
         with disk_errors(self.root):
-            # Also where the content is there already: whoever stored it may have been killed before its name was durable.
-            touched = {
-                self._add(source / entry.path, entry)
-                if not self.has(entry)
-                else self.path(entry.value).parent
-                for entry in tree.entries
-                if entry.kind in "fx"
-            }
+            touched = set()
+            for entry in tree.entries:
+                if entry.kind in "fx":
+                    at = self.of(entry)
+                    if not self._holds(at, entry):
+                        self.set_aside(at, _called(entry))
+                        self.put(source / entry.path, entry)
+                    if looks.packed and entry.size < LARGE:
+                        looks.written(os.lstat(at))
+                    # Also where it was there already: whoever stored it may have been killed before its name was durable.
+                    touched.add(at.parent)
             for directory in touched:
                 sync_directory(directory)
             if touched:
                 sync_directory(self.root)
+        looks.keep()
 
-    def _add(self, source: Path, entry: Entry) -> Path:
-        final = self.path(entry.value, executable=entry.kind == "x")
+    def of(self, entry: Entry) -> Path:
+        """Return where the content of a file's entry is kept."""
+        return self.path(entry.value, executable=entry.kind == "x")
+
+    def _holds(self, at: Path, entry: Entry) -> bool:
+        try:
+            info = os.lstat(at)
+        except OSError:
+            return False
+        return (
+            stat.S_ISREG(info.st_mode)
+            and info.st_size == entry.size
+            and self.hashed.holds(at, info, entry.value)
+        )
+
+    def put(self, source: Path, entry: Entry) -> None:
+        """Store the content of a file's entry, found at *source*; its name is durable once its directory is synced."""
+        final = self.of(entry)
         final.parent.mkdir(parents=True, exist_ok=True)
         new = half(self.root)
         try:
@@ -139,10 +144,27 @@ class Objects:
             if digest != entry.value:
                 raise FileChangedWhileRead(file=entry.path, directory=None)
             os.replace(new, final)
+            self.hashed.written(digest, os.lstat(final))
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new)
-        return final.parent
+
+    def set_aside(self, damaged: Path, called: str) -> Path | None:
+        """Move something damaged to where ``gc`` finds it when it is old; None where nothing is left of it."""
+        if not os.path.lexists(damaged):
+            return None
+        with disk_errors(self.aside):
+            self.aside.mkdir(exist_ok=True)
+            target = self.aside / called
+            if os.path.lexists(target):
+                target = self.aside / f"{called}-{os.urandom(3).hex()}"
+            import shutil
+
+            with contextlib.suppress(FileNotFoundError):
+                shutil.move(damaged, target)  # a store may be another file system
+                os.utime(target, follow_symlinks=False)  # `gc` counts its age from here
+                return target
+        return None
 
     # -- sealed trees ---------------------------------------------------------------------------------------------
 
@@ -157,20 +179,22 @@ class Objects:
         with disk_errors(self.models):
             self.models.mkdir(parents=True, exist_ok=True)
             new = half(self.root)
+            looks = Looks(self.hashed, tree)
             try:
                 new.mkdir(mode=0o755, parents=True)
                 for entry in tree.entries:
-                    self._place(entry, new)
+                    self._place(entry, new, looks)
                 os.rename(new, final)
+                looks.keep()
             except OSError as trouble:
                 # Another process sealed the same tree between our look and our rename.
                 if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             finally:
-                _remove(new)
+                remove(new)
         return final
 
-    def _place(self, entry: Entry, root: Path) -> None:
+    def _place(self, entry: Entry, root: Path, looks: Looks) -> None:
         at = root / entry.path
         at.parent.mkdir(parents=True, exist_ok=True)
         if entry.kind == "d":
@@ -179,8 +203,9 @@ class Objects:
         if entry.kind == "l":
             os.symlink(entry.value, at)
             return
-        source = self.path(entry.value, executable=entry.kind == "x")
+        source = self.of(entry)
         try:
+            before = os.lstat(source) if looks.wants(entry.size) else None
             os.link(source, at)
         except FileNotFoundError as gone:
             raise ObjectMissing(file=entry.path, digest=entry.value[:12]) from gone
@@ -192,27 +217,41 @@ class Objects:
             copy_durably(source, fresh, mode=0o555 if entry.kind == "x" else 0o444)
             os.replace(fresh, source)
             os.link(source, at)
+        if before is not None:
+            looks.linked(entry.value, before, os.lstat(at))
 
-    def check_sealed(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
-        """Compare the sealed tree, where it exists, with *tree*: names and sizes, or with *deep* every byte."""
+    def check_sealed(self, tree: Tree, *, deep: bool = False, known: bool = False) -> list[Finding]:
+        """Compare the sealed tree, where it exists, with *tree*: names and sizes.
+
+        With *deep* every byte of it too; with *known* only the bytes that are not known to be those of their digests.
+        """
         root = f"{self.models}/{tree.model_id}"
         if not os.path.isdir(root):
             return []
-        return [
+        looks = Looks(self.hashed, tree) if known else None
+        holds = looks.holds if looks is not None else _reads if deep else None
+        found = [
             Finding(self.models / tree.model_id / entry.path, wrong)
             for entry in tree.entries
-            if (wrong := _wrong(f"{root}/{entry.path}", entry, deep=deep))
+            if (wrong := _wrong(f"{root}/{entry.path}", entry, holds))
         ]
+        if looks is not None and not found:
+            looks.keep()
+        return found
 
     def check_objects(self, tree: Tree, *, deep: bool = False) -> list[Finding]:
         """Compare the stored contents of *tree* with their names."""
         found = []
         for entry in tree.entries:
             if entry.kind in "fx":
-                at = self.path(entry.value, executable=entry.kind == "x")
-                if wrong := _wrong(at, entry, deep=deep):
+                at = self.of(entry)
+                if wrong := _wrong(at, entry, _reads if deep else None):
                     found.append(Finding(at, wrong))
         return found
+
+    def check_object(self, entry: Entry) -> bool:
+        """Whether the stored content of a file's entry is there, every byte of it."""
+        return _wrong(self.of(entry), entry, _reads) is None
 
     def unseal(self, model_id: str) -> None:
         """Remove a sealed tree; its contents stay in the objects. Renamed away first, so no half tree is ever seen."""
@@ -220,7 +259,7 @@ class Objects:
         away = half(self.root)
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
-            _remove(away)
+            remove(away)
 
     def unseal_all_with(self, damaged: Path) -> None:
         """Remove every sealed tree that holds the stored file *damaged*: they are links to the same inode."""
@@ -245,35 +284,41 @@ class Objects:
         It is kept under *name*, else its own. Publishing what is there already, and is whole, writes nothing.
         """
         with disk_errors(self.artifacts):
-            if source.is_dir():
-                memo = read_tree(source, rules="all")
-                digest, size = memo.tree.digest, memo.tree.size
-            else:
-                digest, size = file_digest(source)
+            tree = read_tree(source, rules="all").tree if source.is_dir() else None
+            digest, size = (tree.digest, tree.size) if tree is not None else file_digest(source)
             final = self.artifact(digest, name or source.name)
             if os.path.lexists(final):
-                if self.artifact_state(digest, final.name, size, deep=True) is None:
+                if self.artifact_state(digest, final.name, size, known=True) is None:
                     self._sync_names(final)  # whoever made it may have been killed before it did
                     return Published(digest, size, final)
-                self._take_away(final)
+                self.set_aside(final, f"{digest[:12]}-{os.urandom(3).hex()}")
             final.parent.mkdir(parents=True, exist_ok=True)
             new = half(self.artifacts)
+            contents = {"": digest} if tree is None else {item.path: item.value for item in tree.entries}
             try:
-                _publish_copy(source, new)
+                copy_whole(source, new, "", contents)
                 os.rename(new, final)
+                self._published(final, digest, tree)
             except OSError as trouble:
                 if trouble.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                     raise
             finally:
-                _remove(new)
+                remove(new)
             self._sync_names(final)
         return Published(digest, size, final)
+
+    def _published(self, final: Path, digest: str, tree: Tree | None) -> None:
+        """Keep in mind what was just written and hashed."""
+        if tree is None:
+            self.hashed.written(digest, os.lstat(final))
+        elif many(len(tree.entries), tree.size):
+            self.hashed.note(_directory_hint(digest), seen_as(final, tree).encode())
 
     def adopt(self, source: Path, digest: str, name: str) -> Path:
         """Move a file or directory that somebody made at the top of the store to where its digest says; read-only from then on."""
         final = self.artifact(digest, name)
-        _make_read_only(source)
-        self._take_away(final)
+        make_read_only(source)
+        remove(final)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.rename(source, final)
         return final
@@ -282,29 +327,38 @@ class Objects:
         for directory in (final.parent, final.parent.parent, self.artifacts):
             sync_directory(directory)
 
-    def _take_away(self, damaged: Path) -> None:
-        """Remove what no longer matches its name, in one step for whoever looks."""
-        away = half(self.artifacts)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(damaged, away)
-            _remove(away)
+    def artifact_state(
+        self, digest: str, name: str, size: int, *, deep: bool = False, known: bool = False
+    ) -> str | None:
+        """Return None where the artifact is as it was published, else what is wrong with it.
 
-    def artifact_state(self, digest: str, name: str, size: int, *, deep: bool = False) -> str | None:
-        """Return None where the artifact is as it was published, else what is wrong with it."""
+        Its bytes are looked at with *deep*, and with *known* where they are not known to be those of the digest.
+        """
         at = self.artifact(digest, name)
         try:
             info = os.lstat(at)
         except OSError:
             return "it is not there"
         if stat.S_ISDIR(info.st_mode):
-            return (
-                None
-                if not deep or read_tree(at, rules="all").tree.digest == digest
-                else "its content changed"
-            )
-        if info.st_size != size:
+            whole = self._directory_holds(at, digest, known=known) if deep or known else True
+        elif info.st_size != size:
             return f"it has {info.st_size} bytes, {size} were published"
-        return None if not deep or file_digest(at)[0] == digest else "its content changed"
+        elif known:
+            whole = self.hashed.holds(at, info, digest)
+        else:
+            whole = not deep or file_digest(at)[0] == digest
+        return None if whole else "its content changed"
+
+    def _directory_holds(self, at: Path, digest: str, *, known: bool) -> bool:
+        name = _directory_hint(digest)
+        hint = self.hashed.hint(name) if known else None
+        old = Memo.decode(hint.looks) if hint is not None else None
+        memo = read_tree(at, old, rules="all")
+        if memo.tree.digest != digest:
+            return False
+        if known and memo is not old and many(len(memo.tree.entries), memo.tree.size):
+            self.hashed.note(name, memo.encode(), at=hint.at if hint is not None else None)
+        return True
 
     def withdraw(self, digest: str) -> None:
         """Remove a published artifact under all its names."""
@@ -312,10 +366,16 @@ class Objects:
         away = half(self.artifacts)
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
-            _remove(away)
+            remove(away)
 
 
-def _wrong(at: str | Path, entry: Entry, *, deep: bool) -> str | None:
+def _reads(path: str, _info: os.stat_result, digest: str) -> bool:
+    return file_digest(path)[0] == digest
+
+
+def _wrong(
+    at: str | Path, entry: Entry, holds: Callable[[str, os.stat_result, str], bool] | None
+) -> str | None:
     try:
         info = os.lstat(at)
         if entry.kind == "l":
@@ -330,116 +390,15 @@ def _wrong(at: str | Path, entry: Entry, *, deep: bool) -> str | None:
             return "it is no file"
         if info.st_size != entry.size:
             return f"it has {info.st_size} bytes, {entry.size} were stored"
-        return "its content changed" if deep and file_digest(at)[0] != entry.value else None
+        return "its content changed" if holds and not holds(str(at), info, entry.value) else None
     except OSError as trouble:
         return trouble.strerror or "it can't be read"
 
 
-def copy_durably(source: Path, target: Path, *, mode: int) -> None:
-    """Copy a regular file to the new file *target* and fsync it; the kernel shares blocks where it can."""
-    with _opened(source, target) as (reader, writer):
-        _copy_bytes(reader, writer)
-        os.fchmod(writer, mode)
-        os.fsync(writer)
+def _called(entry: Entry) -> str:
+    """Return how a damaged object is called where it is set aside."""
+    return entry.value + (".x" if entry.kind == "x" else "")
 
 
-def copy_hashed(source: Path, target: Path, *, mode: int) -> str:
-    """Copy as :func:`copy_durably` does and return the digest of what was written."""
-    with _opened(source, target) as (reader, writer):
-        os.fchmod(writer, mode)
-        if os.fstat(reader).st_size >= LARGE:
-            return _copy_large(reader, writer)
-        _copy_bytes(reader, writer)
-        os.fsync(writer)
-        return descriptor_digest(writer)[0]
-
-
-@contextlib.contextmanager
-def _opened(source: Path, target: Path) -> Iterator[tuple[int, int]]:
-    reader = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        writer = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            yield reader, writer
-        finally:
-            os.close(writer)
-    finally:
-        os.close(reader)
-
-
-def _copy_large(reader: int, writer: int) -> str:
-    """Copy, and meanwhile hash what is written already and have the disk take it: neither waits for the other."""
-    from concurrent.futures import Future, ThreadPoolExecutor
-
-    hasher = Hasher(max_threads=Hasher.AUTO)
-    hashed: list[Future[int]] = []
-    synced = Future[None]()
-    synced.set_result(None)
-    at = 0
-    with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as disk:
-        while count := _copy_bytes(reader, writer, _STEP):
-            hashed.append(hashing.submit(update_hasher, hasher, writer, at, count))
-            at += count
-            if synced.done():
-                synced.result()
-                synced = disk.submit(os.fdatasync, writer)
-        disk.submit(os.fsync, writer).result()
-        synced.result()  # the kernel tells of a lost write once: the last fsync alone would not know
-        for part in hashed:
-            part.result()
-    return hasher.hexdigest()
-
-
-def _copy_bytes(reader: int, writer: int, limit: int | None = None) -> int:
-    """Copy to the end of the file, or *limit* bytes at most; return how many it were."""
-    at = 0
-    while limit is None or at < limit:
-        count = _copy_some(reader, writer, _STEP if limit is None else limit - at)
-        if not count:
-            break
-        at += count
-    return at
-
-
-def _copy_some(reader: int, writer: int, most: int) -> int:
-    try:
-        return os.copy_file_range(reader, writer, most)
-    except OSError as trouble:
-        if trouble.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF):
-            raise
-    chunk = os.read(reader, min(most, 1 << 20))
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(writer, view) :]
-    return len(chunk)
-
-
-def _publish_copy(source: Path, target: Path) -> None:
-    info = os.lstat(source)
-    if stat.S_ISLNK(info.st_mode):
-        os.symlink(os.readlink(source), target)
-    elif stat.S_ISDIR(info.st_mode):
-        target.mkdir(mode=0o755)
-        for item in sorted(os.listdir(source)):
-            _publish_copy(source / item, target / item)
-        sync_directory(target)
-    else:
-        copy_durably(source, target, mode=0o555 if info.st_mode & stat.S_IXUSR else 0o444)
-
-
-def _make_read_only(path: Path) -> None:
-    files = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]
-    for file in files or [os.fspath(path)]:
-        mode = os.lstat(file).st_mode
-        if stat.S_ISREG(mode):
-            os.chmod(file, stat.S_IMODE(mode) & 0o555)
-
-
-def _remove(path: Path) -> None:
-    import shutil
-
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+def _directory_hint(digest: str) -> bytes:
+    return b"d" + bytes.fromhex(digest[:40])

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild.cache import Cache
-from cogbuild.database import Database, models
+from cogbuild.database import Database, hints, models
 from cogbuild.digest import hexdigest
 from cogbuild.errors.state import NoDataDirectory
+from cogbuild.hashed import Hashed
 from cogbuild.objects import Objects, disk_errors
 from cogbuild.place import DATA_DIRECTORY, data_directory
 from cogbuild.place import settings_file as _settings_file
@@ -57,10 +58,23 @@ class Project:
         """The stores of bytes; published artifacts lie where ``artifact_store`` says."""
         store = self.settings.artifact_store
         if store is None or not store.startswith("file:"):
-            return Objects(self.data)
+            return Objects(self.data, hashed=self.hashed)
         from urllib.parse import unquote, urlsplit
 
-        return Objects(self.data, self.root / unquote(urlsplit(store).path))
+        return Objects(self.data, self.root / unquote(urlsplit(store).path), hashed=self.hashed)
+
+    @cached_property
+    def hashed(self) -> Hashed:
+        """What is known of the bytes that are kept."""
+        return Hashed(lambda name: hints.hint(self.con, name) if self.exists else None)
+
+    def keep_hashed(self) -> None:
+        """Keep what is known of bytes for the next command, where that can be written."""
+        from cogbuild.errors.state import DiskTrouble, ReadOnlyData
+
+        if new := self.hashed.take():
+            with contextlib.suppress(ReadOnlyData, DiskTrouble):
+                self.database.write(lambda con: hints.put_hints(con, new))
 
     @cached_property
     def copies(self) -> Objects:

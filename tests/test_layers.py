@@ -14,9 +14,11 @@ FLOORS = {
     "errors": 0,
     "digest": 0,
     "place": 0,
+    "copying": 1,
     "spec": 1,
     "archive": 2,
     "fingerprint": 2,
+    "hashed": 2,
     "objects": 2,
     "database": 2,
     "cache": 2,
@@ -29,6 +31,7 @@ FLOORS = {
     "environment": 3,
     "workspace": 3,
     "adapters": 4,
+    "damage": 4,
     "lacking": 4,
     "interpreter": 4,
     "library": 4,
@@ -49,6 +52,10 @@ FLOORS = {
 #: Modules of one floor that may know each other, and why.
 SAME_FLOOR = {
     ("objects", "fingerprint"),  # objects hold the contents of trees
+    ("objects", "hashed"),  # and are known to be whole by what is known of their files
+    ("hashed", "fingerprint"),
+    ("database", "hashed"),  # keeps what is known of files
+    ("damage", "library"),  # a damaged model is a model
     ("cache", "database"),  # a record holds artifacts
     ("adapters", "interpreter"),  # what runs the script counts
     ("archive", "fingerprint"),

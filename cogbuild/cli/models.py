@@ -247,7 +247,7 @@ def set_(
 @click.pass_obj
 def verify(output: Output, *, ids: tuple[str, ...], in_json: bool) -> None:
     """Hash all that is kept of sealed models again; what is damaged is set aside."""
-    from cogbuild import library
+    from cogbuild import damage, library
     from cogbuild.database import models as rows
 
     project = output.project
@@ -257,7 +257,7 @@ def verify(output: Output, *, ids: tuple[str, ...], in_json: bool) -> None:
     sealed = {entry.model: entry for entry in found if entry.sealed}
     told = []
     for entry in sealed.values():
-        findings = library.verify(project, entry)
+        findings = damage.verify(project, entry)
         told.append(_verified_json(entry, findings))
         if not in_json:
             _say_verified(project, entry, findings)

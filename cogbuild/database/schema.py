@@ -82,9 +82,9 @@ CREATE TABLE pins(
 CREATE INDEX pins_of_entry ON pins(eid);
 """
 
-# ``hashed``: what files looked like when their bytes were last compared with a digest. Hints: they may go at any time.
+# ``hashed``: what files looked like when they were last hashed (``cogbuild.hashed``). Hints: they may go at any time.
 _SECOND = """
-CREATE TABLE hashed(name BLOB PRIMARY KEY, seen BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE hashed(name BLOB PRIMARY KEY, at INTEGER NOT NULL, boot BLOB NOT NULL, looks BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE tokens(
     id TEXT PRIMARY KEY, digest BLOB NOT NULL, repos TEXT NOT NULL, can TEXT NOT NULL, note TEXT NOT NULL, made REAL NOT NULL,
     expires REAL, used REAL) WITHOUT ROWID;

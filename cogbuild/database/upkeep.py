@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogbuild.database import pairs
+from cogbuild.database import hints, pairs
 from cogbuild.database.pairs import Outcome, lost_names, outcome, outcomes
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sized
 
     from cogbuild.database.pairs import Artifact
 
@@ -46,12 +46,14 @@ class Unused:
     parts: list[str]
     memos: list[str]
     lost: list[str]
+    hints: int  # how many nobody trusts any more
     size: int  # bytes of parts and memos
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(len(names) for names in (self.entries, self.models, self.parts, self.memos, self.lost))
+        lists: tuple[Sized, ...] = (self.entries, self.models, self.parts, self.memos, self.lost)
+        return sum(len(names) for names in lists) + self.hints
 
 
 def live_entries(con: sqlite3.Connection) -> int:
@@ -128,9 +130,18 @@ def kept_trees(con: sqlite3.Connection) -> dict[str, bool]:
 
 
 def unused(
-    con: sqlite3.Connection, *, parts: set[str], memos: set[str], artifacts: set[str], uris: set[str]
+    con: sqlite3.Connection,
+    *,
+    parts: set[str],
+    memos: set[str],
+    artifacts: set[str],
+    uris: set[str],
+    stale: tuple[bytes, int],
 ) -> Unused:
-    """Return the rows that nothing refers to; the arguments are *parts* that stay, *memos* that go, names that are used."""
+    """Return the rows that nothing refers to.
+
+    The arguments are *parts* that stay, *memos* that go, names that are used, and since when hints are *stale*.
+    """
     entries = [eid for (eid,) in con.execute(f"SELECT e.eid FROM entries e WHERE {_DEAD}")]
     listed = json.dumps(entries)
     models = con.execute(
@@ -156,11 +167,12 @@ def unused(
         [digest for digest, _ in gone],
         [name for name, _ in forgotten],
         lost,
+        hints.count_stale(con, *stale),
         sum(size for _, size in (*gone, *forgotten)),
     )
 
 
-def drop(con: sqlite3.Connection, rows: Unused) -> None:
+def drop(con: sqlite3.Connection, rows: Unused, stale: tuple[bytes, int]) -> None:
     """Delete rows that nothing refers to; those that came into use since they were listed stay."""
     dead = f"SELECT e.eid FROM entries e JOIN json_each(?) j ON e.eid = j.value WHERE {_DEAD}"
     eids = [(eid,) for (eid,) in con.execute(dead, (json.dumps(rows.entries),)).fetchall()]
@@ -176,6 +188,7 @@ def drop(con: sqlite3.Connection, rows: Unused) -> None:
     )
     con.executemany("DELETE FROM memos WHERE name = ?", ((name,) for name in rows.memos))
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in rows.lost))
+    hints.drop_stale(con, *stale)
     con.execute("DELETE FROM named WHERE oid NOT IN (SELECT oid FROM outcomes)")
     con.execute(
         "DELETE FROM shared WHERE sid NOT IN (SELECT reasons FROM outcomes UNION SELECT reasons FROM attempts "

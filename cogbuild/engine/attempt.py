@@ -231,7 +231,7 @@ class Runner:
             short = f"too short to be kept out of this log: {', '.join(mask.too_short)}"
             self._prepare.say(judged, log, short)
         environment = self._prepare.environment(judged, log)
-        tree, model, masked = self._prepare.model(judged)
+        tree, model, masked = self._prepare.model(judged, log)
         needed = self._prepare.needed_variables(judged, self._copies, running.facts, log)
         running.prepared = Prepared(places, model, tree, masked, environment, needed)
 

@@ -75,7 +75,7 @@ class Copies:
         final = store.artifact(digest, name)
 
         def there() -> bool:
-            return store.artifact_state(digest, name, size) is None
+            return store.artifact_state(digest, name, size, known=True) is None
 
         def waiting() -> None:
             say(f"waiting for {name}: somebody else fetches it")

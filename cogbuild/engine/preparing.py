@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from cogbuild import lacking, library
+from cogbuild import damage, lacking, library
 from cogbuild.adapters import kit_directory
 from cogbuild.database import pairs
 from cogbuild.database.pairs import LockRow
@@ -128,20 +128,16 @@ class Preparer:
             return
         store.sealed(selected(library.tree_of(self.project, judged.entry.tree), inputs))
 
-    def model(self, judged: Judged) -> tuple[Tree, Path, tuple[str, ...]]:
+    def model(self, judged: Judged, log: LogFile) -> tuple[Tree, Path, tuple[str, ...]]:
         """Return what the workspace holds, where it lies, and what of that place is not to be seen."""
         entry, inputs = judged.entry, judged.adapter.spec.inputs
         whole = self._tree(entry.tree)
         tree = selected(whole, inputs)
         if not entry.sealed:
-            live = library.directory_of(self.project, entry, whole)
+            live = library.live_directory(self.project, entry)
             return tree, live, tuple(left_out(live, tree))
-        store = self.project.objects
-        directory = store.sealed(tree)
-        if store.check_sealed(tree):
-            # Somebody changed the store: made anew from the objects, which name what is missing if that fails.
-            store.unseal(tree.model_id)
-            directory = store.sealed(tree)
+        name = f"{entry.repo}@{entry.model[:12]}"
+        directory = damage.sealed(self.project, tree, name, lambda text: self.say(judged, log, text))
         return tree, directory, ()
 
     def _tree(self, digest: str) -> Tree:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+from cogbuild import damage
 from cogbuild.database import models
 from cogbuild.engine.attempt import Runner
 from cogbuild.engine.events import Note, Result, Status
@@ -22,7 +23,7 @@ from cogbuild.verdict import Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cogbuild.database.pairs import Outcome
+    from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.engine.events import Event, Listener
     from cogbuild.engine.underway import Attempted
     from cogbuild.planner import Judge, Judged
@@ -89,6 +90,7 @@ class Engine:
         """End the workers."""
         self._runner.close()
         self._flights.close()
+        self.project.keep_hashed()
         self._using.close()
 
     def _use(self) -> None:
@@ -113,6 +115,7 @@ class Engine:
             if judged.entry.sealed and judged.verdict.kind in (Kind.STALE, Kind.PENDING):
                 with contextlib.suppress(CogbuildError, OSError):  # told when the pair's turn comes
                     self._runner.seal(judged)
+        self.project.keep_hashed()
 
     # -- one pair -------------------------------------------------------------------------------------------------
 
@@ -183,6 +186,10 @@ class Engine:
             judged = self._looked_again(judged)
         return self._under_lock(judged)
 
+    def _lost(self, artifacts: Iterable[Artifact]) -> bool:
+        """Whether any of what is about to be handed on is not whole; then it is lost, and everybody knows."""
+        return bool([item for item in artifacts if damage.lost(self.project, item)])  # each is looked at
+
     def _looked(self, eid: int, name: str) -> Judged:
         entry = models.find(self.project.con, eid)
         if entry is None or not models.kept_ones(self.project.con, [eid]):
@@ -223,6 +230,8 @@ class Engine:
             return self._restore(judged)
         if kind is Kind.UNTESTED:
             assert judged.outcome is not None
+            if self._lost(judged.outcome.artifacts):
+                return self._do(self._looked_again(judged))
             return self._test(judged, judged.outcome, Status.TESTED)
         if kind is not Kind.STALE:
             return self._bring(judged)
@@ -242,6 +251,8 @@ class Engine:
     def _restore(self, judged: Judged) -> Result:
         record = judged.record
         assert record is not None
+        if self._lost(record.artifacts):
+            return self._do(self._looked_again(judged))
         untested = judged.adapter.test is not None and bool(record.artifacts)
         outcome = self._recorder.restored(judged, record, untested=untested)
         if outcome is None:

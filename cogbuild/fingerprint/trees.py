@@ -20,7 +20,7 @@ from cogbuild.fingerprint.looking import Seen, look, matcher
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Entry", "Memo", "Tree", "read_tree", "selected"]
+__all__ = ["Entry", "Memo", "Tree", "read_tree", "seen_as", "selected"]
 
 TREE_TAG = "tree/1"
 
@@ -158,6 +158,12 @@ def read_tree(
         )
         rows.append(_trusted(item, trusted_before) if item.kind in "fx" else item.row)
     return Memo(tuple(rows), Tree(tuple(entries)), places)
+
+
+def seen_as(root: str | os.PathLike[str], tree: Tree) -> Memo:
+    """Return the memo of *root*, which was just made from *tree* by us: nothing is read, and all is trusted."""
+    seen, around = look(os.fspath(root), "all")
+    return Memo(tuple(item.row for item in seen), tree, tuple((item.path, item.row) for item in around))
 
 
 def _is_like(seen: Sequence[Seen], memo: Memo) -> bool:

@@ -287,13 +287,14 @@ def _rows(project: Project, found: Roots) -> Iterator[Item]:
         memos=_forgotten(project, found),
         artifacts=found.artifacts,
         uris=found.uris,
+        stale=(stale := project.hashed.stale()),
     )
     if rows.count:
         yield Item(
             "rows",
             "of the database",
             rows.size,
-            lambda: project.database.write(lambda con: upkeep.drop(con, rows)),
+            lambda: project.database.write(lambda con: upkeep.drop(con, rows, stale)),
             rows.count,
         )
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from cogbuild.copying import copy_durably
+from cogbuild.damage import lose, set_aside
 from cogbuild.errors.housekeeping import (
     ArtifactGone,
     FetchRefused,
@@ -20,8 +22,6 @@ from cogbuild.errors.housekeeping import (
     TargetTaken,
 )
 from cogbuild.fingerprint.trees import content_digest
-from cogbuild.housekeeping.lost import lose, set_aside
-from cogbuild.objects import copy_durably
 from cogbuild.planner.judging import artifact_file
 from cogbuild.remote import STORES, located
 from cogbuild.using import using

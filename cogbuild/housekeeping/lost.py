@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from cogbuild.damage import set_aside
 from cogbuild.database import pairs, upkeep
 from cogbuild.housekeeping.registries import NoAnswer, Registries, names_registry
-from cogbuild.objects import disk_errors
 from cogbuild.planner.judging import artifact_file
 from cogbuild.remote import STORES, located
 
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from cogbuild.housekeeping.made import Made
     from cogbuild.project import Project
 
-__all__ = ["Looked", "State", "lose", "set_aside", "verify"]
+__all__ = ["Looked", "State", "verify"]
 
 _PATIENCE = 20.0  # seconds for one answer
 _ASKED_AT_ONCE = 8
@@ -191,25 +188,6 @@ def _judged(project: Project, made: Made, artifact: Artifact, state: State, deta
     return Looked(made, artifact, state, detail, aside)
 
 
-def set_aside(project: Project, artifact: Artifact) -> Path | None:
-    """Move what is left of a published artifact out of the store; return where it is now, None where nothing is left."""
-    place = project.objects.artifact(artifact.digest or "", artifact_file(artifact)).parent
-    if not os.path.lexists(place):
-        return None
-    with contextlib.suppress(OSError):
-        os.rmdir(place)  # nothing is left in it
-        return None
-    with disk_errors(project.data):
-        aside = project.data / "aside"
-        aside.mkdir(exist_ok=True)
-        target = aside / f"{(artifact.digest or '')[:12]}-{secrets.token_hex(3)}"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.move(place, target)  # the store may be another file system
-            os.utime(target)  # `gc` counts its age from here
-            return target
-    return None
-
-
 def _record(project: Project, batch: Sequence[Made], looked: Sequence[Looked]) -> None:
     now = time.time()
 
@@ -224,8 +202,3 @@ def _record(project: Project, batch: Sequence[Made], looked: Sequence[Looked]) -
                 upkeep.found_again(con, made.outcome.artifacts)
 
     project.database.write(work)
-
-
-def lose(project: Project, artifact: Artifact, why: str) -> None:
-    """Say that an artifact is gone."""
-    project.database.write(lambda con: upkeep.lose(con, artifact, why))

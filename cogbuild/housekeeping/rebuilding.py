@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cogbuild.audit import audit
+from cogbuild.copying import sync_directory
 from cogbuild.database import Database
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import StoresInUse
 from cogbuild.fingerprint.trees import read_tree
 from cogbuild.housekeeping import salvage
-from cogbuild.objects import Finding, disk_errors, half, sync_directory
+from cogbuild.objects import Finding, disk_errors, half
 from cogbuild.spec import MODEL_FILE
 from cogbuild.using import alone
 

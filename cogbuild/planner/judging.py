@@ -8,6 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from cogbuild import damage
 from cogbuild.adapters import IMAGE_ADAPTER
 from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.digest import hexdigest
@@ -295,21 +296,17 @@ class Judge:
         return Need(name, state, outcome.reason or ""), Needed(name, outcome.identity, outcome.artifacts)
 
     def note_if_gone(self, entry: EntryRow, name: str) -> bool:
-        """Whether what cogbuild published for the pair is not there any more; then that is written down.
+        """Whether what cogbuild published for the pair is not there any more, or not whole; then that is written down.
 
-        Asked when another pair needs the artifact: only then is it looked for, with one ``lstat`` each.
+        Asked when another pair needs the artifact: only then is it looked for.
         """
         aid = self.aid(name)
         outcome = pairs.outcome(self.project.con, entry.eid, aid) if aid is not None else None
-        if aid is None or outcome is None or outcome.lost is not None:
-            return outcome is not None and outcome.lost is not None
-        wrong = next((state for item in outcome.artifacts if (state := self._gone(item))), None)
-        if wrong is None:
-            return False
-        self.project.database.write(
-            lambda con: pairs.mark_lost(con, entry.eid, aid, wrong, outcome.artifacts)
-        )
-        return True
+        if outcome is None or outcome.lost is not None:
+            return outcome is not None
+        return bool(
+            [item for item in outcome.artifacts if damage.lost(self.project, item)]
+        )  # each is looked at
 
     def _gone(self, item: Artifact) -> str | None:
         if not item.published:

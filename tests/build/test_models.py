@@ -13,6 +13,7 @@ import pytest
 from conftest import Sandbox
 
 from cogbuild import library
+from cogbuild.damage import verify as verify_model
 from cogbuild.database import feed, pairs
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.models import AmbiguousModel, NoModelFile, UnknownModel
@@ -191,7 +192,7 @@ def test_verify_finds_a_flipped_bit_and_adding_again_mends_it(box: Sandbox) -> N
     added = box.add("a")
     with box.project() as project:
         entry = library.find(project, added.model)[0]
-        assert library.verify(project, entry) == []
+        assert verify_model(project, entry) == []
         tree = library.tree_of(project, entry.tree)
         item = tree.get("weights.bin")
         assert item is not None
@@ -199,7 +200,7 @@ def test_verify_finds_a_flipped_bit_and_adding_again_mends_it(box: Sandbox) -> N
         at.chmod(0o644)
         at.write_text("b")
         at.chmod(0o444)
-        found = library.verify(project, entry)
+        found = verify_model(project, entry)
         assert [(item.path, item.what) for item in found] == [(at, "its content changed")]
         assert not at.exists()
     box.add("a")

@@ -10,6 +10,7 @@ import pytest
 from conftest import Sandbox
 
 from cogbuild import library
+from cogbuild.damage import verify as verify_model
 from cogbuild.database import models
 from cogbuild.engine import Status
 from cogbuild.housekeeping import made, records
@@ -54,7 +55,7 @@ def test_in_an_object(built: Sandbox) -> None:
     whole = flip(at)
     assert "its content changed" in findings(built)
     with built.project() as project:
-        assert [item.path for item in library.verify(project, entry)] == [at]
+        assert [item.path for item in verify_model(project, entry)] == [at]
     assert not at.exists()
     assert (built.data / "aside" / (at.parent.name + at.name)).exists()
     refused = built.adapt(force=True)

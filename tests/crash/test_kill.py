@@ -11,6 +11,7 @@ from builds import DOORS, SmallBuild, check_database, chosen, needs_steps, tempo
 from conftest import Sandbox
 
 from cogbuild import library
+from cogbuild.damage import verify as verify_model
 from cogbuild.database import models
 from cogbuild.housekeeping.collecting import collect
 
@@ -70,7 +71,7 @@ def known(box: Sandbox) -> list[tuple[str, str]]:
     """Return repo and ID of every model, each with all that is kept of it checked."""
     with box.project() as project:
         entries = models.entries(project.con)
-        assert [library.verify(project, entry) for entry in entries] == [[] for _ in entries]
+        assert [verify_model(project, entry) for entry in entries] == [[] for _ in entries]
         return sorted((entry.repo, entry.model) for entry in entries)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cogbuild import objects
+from cogbuild import copying
+from cogbuild.copying import copy_hashed
 from cogbuild.digest import LARGE, file_digest, hexdigest
-from cogbuild.objects import copy_hashed
 
 SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE, 3 * LARGE + 17]
 
@@ -19,7 +19,7 @@ SIZES = [0, 1, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE, 3 * LARGE + 17]
 @pytest.fixture(autouse=True)
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of a few megabytes is copied in several steps."""
-    monkeypatch.setattr(objects, "_STEP", LARGE + 5)
+    monkeypatch.setattr(copying, "_STEP", LARGE + 5)
 
 
 @pytest.mark.parametrize("size", SIZES)
