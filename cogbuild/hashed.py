@@ -10,6 +10,7 @@ they are many, one hint holds the looks of all small files of a tree. So no hint
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,9 +21,9 @@ from cogbuild.fingerprint import glance
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cogbuild.fingerprint.trees import Tree
+    from cogbuild.fingerprint.trees import Entry, Tree
 
-__all__ = ["LIMIT", "Hashed", "Hint", "Looks", "boot_id", "many", "seconds_up"]
+__all__ = ["LIMIT", "Hashed", "Hint", "Looks", "boot_id", "many", "reads", "seconds_up", "wrong_with"]
 
 #: Seconds for which a hint is trusted.
 LIMIT = 24 * 3600
@@ -71,11 +72,11 @@ class Hashed:
         load: Callable[[bytes], Hint | None] = lambda _name: None,
         *,
         boot: bytes | None = None,
-        now: Callable[[], int] = seconds_up,
+        now: Callable[[], int] | None = None,
     ) -> None:
         self._load = load
         self._boot = boot_id() if boot is None else boot
-        self._now = now
+        self._now = now or seconds_up
         self._known: dict[bytes, Hint] = {}
         self._new: set[bytes] = set()
         self._lock = threading.Lock()
@@ -149,19 +150,19 @@ class Looks:
         small = [entry.size for entry in tree.entries if entry.kind in "fx" and entry.size < LARGE]
         self._hashed = hashed
         self._count = len(small)
-        self.packed = many(len(small), sum(small))
-        self._name = bytes.fromhex(tree.digest[:40]) if self.packed else b""
-        self._old = hashed.hint(self._name) if self.packed else None
+        self._packed = many(len(small), sum(small))
+        self._name = bytes.fromhex(tree.digest[:40]) if self._packed else b""
+        self._old = hashed.hint(self._name) if self._packed else None
         self._rows: list[bytes] = []
         self._carried = False  # something is trusted because it was hashed before
 
-    def wants(self, size: int) -> bool:
-        """Whether something is known, or to be known, of a file of that size."""
-        return self.packed or size >= LARGE
+    def wants(self, entry: Entry) -> bool:
+        """Whether something is known, or to be known, of an entry's file."""
+        return entry.kind in "fx" and (self._packed or entry.size >= LARGE)
 
     def holds(self, path: str, info: os.stat_result, digest: str) -> bool:
         """Whether the tree's next file, at *path*, holds the content *digest*."""
-        if info.st_size >= LARGE or not self.packed:
+        if info.st_size >= LARGE or not self._packed:
             return self._hashed.holds(path, info, digest)
         row = glance.row(info)
         if row == self._next():
@@ -180,7 +181,7 @@ class Looks:
         """Hear that the tree's next file was given one more name."""
         if before.st_size >= LARGE:
             self._hashed.linked(digest, before, after)
-        elif self.packed:
+        elif self._packed:
             known = glance.row(before) == self._next() and _only_linked(before, after)
             self._rows.append(glance.row(after) if known else glance.UNTRUSTED)
             self._carried = True
@@ -188,7 +189,7 @@ class Looks:
     def keep(self) -> None:
         """Keep what is known now, where all files were looked at."""
         looks = b"".join(self._rows)
-        if not self.packed or len(self._rows) != self._count or not any(looks):
+        if not self._packed or len(self._rows) != self._count or not any(looks):
             return
         if self._old is None or looks != self._old.looks:
             at = self._old.at if self._old is not None and self._carried else None
@@ -197,6 +198,34 @@ class Looks:
     def _next(self) -> bytes | None:
         start = len(self._rows) * _ROW
         return None if self._old is None else self._old.looks[start : start + _ROW]
+
+
+def reads(path: str, _info: os.stat_result, digest: str) -> bool:
+    """Whether a file holds the content *digest*: by reading it, whatever is known."""
+    return file_digest(path)[0] == digest
+
+
+def wrong_with(
+    at: str | Path, entry: Entry, holds: Callable[[str, os.stat_result, str], bool] | None
+) -> str | None:
+    """Return what is wrong with what lies at *at*, None where it is the entry; *holds* is asked of a file's bytes."""
+    try:
+        info = os.lstat(at)
+        if entry.kind == "l":
+            return (
+                None
+                if stat.S_ISLNK(info.st_mode) and os.readlink(at) == entry.value
+                else "the symlink changed"
+            )
+        if entry.kind == "d":
+            return None if stat.S_ISDIR(info.st_mode) else "it is no directory"
+        if not stat.S_ISREG(info.st_mode):
+            return "it is no file"
+        if info.st_size != entry.size:
+            return f"it has {info.st_size} bytes, {entry.size} were stored"
+        return "its content changed" if holds and not holds(str(at), info, entry.value) else None
+    except OSError as trouble:
+        return trouble.strerror or "it can't be read"
 
 
 def young(info: os.stat_result) -> bool:

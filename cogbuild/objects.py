@@ -20,10 +20,10 @@ from cogbuild.digest import LARGE, file_digest
 from cogbuild.errors.models import FileChangedWhileRead
 from cogbuild.errors.state import ObjectMissing, disk_error
 from cogbuild.fingerprint.trees import Memo, read_tree, seen_as
-from cogbuild.hashed import Hashed, Looks, many
+from cogbuild.hashed import Hashed, Looks, many, reads, wrong_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cogbuild.fingerprint.trees import Entry, Tree
@@ -108,7 +108,7 @@ class Objects:
                     if not self._holds(at, entry):
                         self.set_aside(at, _called(entry))
                         self.put(source / entry.path, entry)
-                    if looks.packed and entry.size < LARGE:
+                    if looks.wants(entry) and entry.size < LARGE:
                         looks.written(os.lstat(at))
                     # Also where it was there already: whoever stored it may have been killed before its name was durable.
                     touched.add(at.parent)
@@ -182,8 +182,11 @@ class Objects:
             looks = Looks(self.hashed, tree)
             try:
                 new.mkdir(mode=0o755, parents=True)
+                before = [(entry, self._look(entry)) for entry in tree.entries if looks.wants(entry)]
                 for entry in tree.entries:
-                    self._place(entry, new, looks)
+                    self._place(entry, new)
+                for entry, info in before:  # only now: one content may have several names
+                    looks.linked(entry.value, info, os.lstat(new / entry.path))
                 os.rename(new, final)
                 looks.keep()
             except OSError as trouble:
@@ -194,7 +197,13 @@ class Objects:
                 remove(new)
         return final
 
-    def _place(self, entry: Entry, root: Path, looks: Looks) -> None:
+    def _look(self, entry: Entry) -> os.stat_result:
+        try:
+            return os.lstat(self.of(entry))
+        except FileNotFoundError as gone:
+            raise ObjectMissing(file=entry.path, digest=entry.value[:12]) from gone
+
+    def _place(self, entry: Entry, root: Path) -> None:
         at = root / entry.path
         at.parent.mkdir(parents=True, exist_ok=True)
         if entry.kind == "d":
@@ -205,7 +214,6 @@ class Objects:
             return
         source = self.of(entry)
         try:
-            before = os.lstat(source) if looks.wants(entry.size) else None
             os.link(source, at)
         except FileNotFoundError as gone:
             raise ObjectMissing(file=entry.path, digest=entry.value[:12]) from gone
@@ -217,8 +225,6 @@ class Objects:
             copy_durably(source, fresh, mode=0o555 if entry.kind == "x" else 0o444)
             os.replace(fresh, source)
             os.link(source, at)
-        if before is not None:
-            looks.linked(entry.value, before, os.lstat(at))
 
     def check_sealed(self, tree: Tree, *, deep: bool = False, known: bool = False) -> list[Finding]:
         """Compare the sealed tree, where it exists, with *tree*: names and sizes.
@@ -229,11 +235,11 @@ class Objects:
         if not os.path.isdir(root):
             return []
         looks = Looks(self.hashed, tree) if known else None
-        holds = looks.holds if looks is not None else _reads if deep else None
+        holds = looks.holds if looks is not None else reads if deep else None
         found = [
             Finding(self.models / tree.model_id / entry.path, wrong)
             for entry in tree.entries
-            if (wrong := _wrong(f"{root}/{entry.path}", entry, holds))
+            if (wrong := wrong_with(f"{root}/{entry.path}", entry, holds))
         ]
         if looks is not None and not found:
             looks.keep()
@@ -245,13 +251,13 @@ class Objects:
         for entry in tree.entries:
             if entry.kind in "fx":
                 at = self.of(entry)
-                if wrong := _wrong(at, entry, _reads if deep else None):
+                if wrong := wrong_with(at, entry, reads if deep else None):
                     found.append(Finding(at, wrong))
         return found
 
     def check_object(self, entry: Entry) -> bool:
         """Whether the stored content of a file's entry is there, every byte of it."""
-        return _wrong(self.of(entry), entry, _reads) is None
+        return wrong_with(self.of(entry), entry, reads) is None
 
     def unseal(self, model_id: str) -> None:
         """Remove a sealed tree; its contents stay in the objects. Renamed away first, so no half tree is ever seen."""
@@ -315,12 +321,17 @@ class Objects:
             self.hashed.note(_directory_hint(digest), seen_as(final, tree).encode())
 
     def adopt(self, source: Path, digest: str, name: str) -> Path:
-        """Move a file or directory that somebody made at the top of the store to where its digest says; read-only from then on."""
+        """Move what somebody made, and hashed, at the top of the store to where its digest says; read-only from then on."""
         final = self.artifact(digest, name)
         make_read_only(source)
-        remove(final)
+        away = half(self.artifacts)
+        with contextlib.suppress(FileNotFoundError):  # in one step for whoever looks
+            os.rename(final, away)
+            remove(away)
         final.parent.mkdir(parents=True, exist_ok=True)
         os.rename(source, final)
+        if final.is_file():
+            self.hashed.written(digest, os.lstat(final))
         return final
 
     def _sync_names(self, final: Path) -> None:
@@ -367,32 +378,6 @@ class Objects:
         with contextlib.suppress(FileNotFoundError):
             os.rename(final, away)
             remove(away)
-
-
-def _reads(path: str, _info: os.stat_result, digest: str) -> bool:
-    return file_digest(path)[0] == digest
-
-
-def _wrong(
-    at: str | Path, entry: Entry, holds: Callable[[str, os.stat_result, str], bool] | None
-) -> str | None:
-    try:
-        info = os.lstat(at)
-        if entry.kind == "l":
-            return (
-                None
-                if stat.S_ISLNK(info.st_mode) and os.readlink(at) == entry.value
-                else "the symlink changed"
-            )
-        if entry.kind == "d":
-            return None if stat.S_ISDIR(info.st_mode) else "it is no directory"
-        if not stat.S_ISREG(info.st_mode):
-            return "it is no file"
-        if info.st_size != entry.size:
-            return f"it has {info.st_size} bytes, {entry.size} were stored"
-        return "its content changed" if holds and not holds(str(at), info, entry.value) else None
-    except OSError as trouble:
-        return trouble.strerror or "it can't be read"
 
 
 def _called(entry: Entry) -> str:

@@ -79,7 +79,7 @@ class Project:
     @cached_property
     def copies(self) -> Objects:
         """Copies of what lies in object stores, for adapters that read it; losing them costs time only."""
-        return Objects(self.data, self.data / "copies")
+        return Objects(self.data, self.data / "copies", hashed=self.hashed)
 
     @cached_property
     def remote(self) -> Remote | None:

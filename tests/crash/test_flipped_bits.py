@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,14 @@ def built(box: Sandbox) -> Sandbox:
 
 
 def flip(path: Path) -> bytes:
-    """Change one bit of a file in place; return what it held."""
-    data = path.read_bytes()
-    mode = path.stat().st_mode
+    """Change one bit of a file in place, and put back mode, size and times; return what it held."""
+    time.sleep(0.02)  # a tick of the kernel's clock: else the ctime need not move
+    data, info = path.read_bytes(), path.stat()
     os.chmod(path, 0o644)
     with path.open("r+b") as file:
         file.write(bytes([data[0] ^ 1]))
-    os.chmod(path, mode)
+    os.chmod(path, info.st_mode)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     return data
 
 
