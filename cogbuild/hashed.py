@@ -20,6 +20,7 @@ from cogbuild.fingerprint import glance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cogbuild.fingerprint.trees import Entry, Tree
 

@@ -14,9 +14,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cogbuild import library
+from cogbuild.copying import copy_durably
 from cogbuild.database import jobs, models
 from cogbuild.errors.server import BadTree, ObjectsMissing, UploadGone
-from cogbuild.objects import copy_durably
 from cogbuild.spec import WISHES_FILE
 
 if TYPE_CHECKING:
@@ -98,8 +98,17 @@ class Intake:
         """Return those of *digests* that have to be sent."""
         known = self._known(grant, repo)
         return [
-            digest for digest in digests if digest not in known and not self.place(grant, digest).exists()
+            digest
+            for digest in digests
+            if not self._whole(known.get(digest), digest) and not self.place(grant, digest).exists()
         ]
+
+    def _whole(self, stored: Path | None, digest: str) -> bool:
+        """Whether a content is stored, and its bytes are known to be those of its digest."""
+        try:
+            return stored is not None and self.project.hashed.holds(stored, os.lstat(stored), digest)
+        except OSError:
+            return False
 
     def _known(self, grant: Grant, repo: str) -> dict[str, Path]:
         """Return the contents of trees that the request may read, with where they are."""
@@ -120,10 +129,16 @@ class Intake:
     ) -> None:
         """Make the tree of a job out of contents that are here. Raises ``ObjectsMissing`` and ``BadTree``."""
         known = self._known(grant, repo)
+
+        def sources(digest: str) -> list[Path]:
+            stored = known.get(digest)
+            whole = stored if self._whole(stored, digest) else None
+            return _sources(self.place(grant, digest), whole)
+
         tree = self._tree(job)
         tree.mkdir(mode=0o700, parents=True)
         try:
-            _filled(tree, entries, lambda digest: _sources(self.place(grant, digest), known.get(digest)))
+            _filled(tree, entries, sources)
             if wishes is not None:
                 (tree / WISHES_FILE).write_text(wishes, encoding="utf-8")
         except BaseException:

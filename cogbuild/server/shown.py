@@ -7,6 +7,7 @@ import stat
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from cogbuild import damage
 from cogbuild.database import feed, models, pairs
 from cogbuild.library import spec_of, tree_of
 from cogbuild.report.words import iso
@@ -90,8 +91,15 @@ class _Pipe:
 
 
 def zipped(project: Project, entry: EntryRow) -> Iterator[bytes]:
-    """Yield the model's files as a zip: the same bytes every time, in constant memory."""
-    return zip_of((_content(project, entry, item), item) for item in tree_of(project, entry.tree).entries)
+    """Return the model's files as a zip, piece by piece: the same bytes every time, in constant memory.
+
+    A sealed model's files are known to be whole before the first piece. Raises ``ObjectMissing`` and ``ObjectDamaged``.
+    """
+    tree = tree_of(project, entry.tree)
+    if entry.sealed:
+        damage.sealed(project, tree, f"{entry.repo}@{entry.model[:12]}", lambda _said: None)
+        project.keep_hashed()
+    return zip_of((_content(project, entry, item), item) for item in tree.entries)
 
 
 def zip_of(members: Iterable[tuple[Path, Entry]]) -> Iterator[bytes]:

@@ -234,6 +234,29 @@ def test_only_what_is_missing_is_sent(site: Site, client: httpx.Client) -> None:
     assert len(client.get("/v2/jobs").json()["jobs"]) == 3
 
 
+def test_damaged_contents_are_not_served_and_are_wanted_again(site: Site, client: httpx.Client) -> None:
+    """A bit that flipped in the store: no zip is begun, the content counts as missing, and sending it puts it right."""
+    model = put(client, zip_of("x", **{"more.txt": "more"}))[-1]["model"]["id"]
+    url = f"/v1/repos/ada/words/packages/{model}.zip"
+    whole = client.get(url).content
+    digest = hexdigest(b"more")
+    at = site.data / "objects" / digest[:2] / digest[2:]
+    os.chmod(at, 0o644)
+    at.write_bytes(b"nore")
+    files = {**_files("x"), "more.txt": b"more"}
+    asked = {"repo": "ada/words", "digests": [hexdigest(data) for data in files.values()]}
+    assert client.post("/v2/objects/missing", json=asked).json()["missing"] == [digest]
+    body = {"model": model, "entries": _entries(files)}
+    assert client.post("/v2/repos/ada/words/models", json=body).json()["missing"] == [digest]
+    refused = client.get(url)
+    assert refused.status_code == 503, refused.text
+    assert "a stored file no longer matches its name" in refused.text
+    assert client.put(f"/v2/objects/{digest}?repo=ada/words", content=b"more").status_code == 201
+    job = client.post("/v2/repos/ada/words/models", json=body).json()["job"]
+    assert followed(client, job)[-1][1]["event"]["exit_code"] == 0
+    assert client.get(url).content == whole
+
+
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"path": "../x"}, "../x: it leaves the model, or is not in one form"),
     ({"path": "/x"}, "/x: it leaves the model, or is not in one form"),

@@ -12,10 +12,10 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 
+from cogbuild.damage import lose
 from cogbuild.digest import Hasher
 from cogbuild.fingerprint.trees import read_tree
 from cogbuild.housekeeping.fetching import fetch
-from cogbuild.housekeeping.lost import lose
 from cogbuild.housekeeping.made import one, the_artifact
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.limits import check_fetch
