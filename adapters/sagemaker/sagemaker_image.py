@@ -37,7 +37,7 @@ def derived() -> Image:
     return derive(
         base,
         [layer(contents(), comment="SageMaker's side")],
-        entrypoint=["python", "-I", HOME],
+        entrypoint=["python", "-I", "-S", HOME],
         cmd=["serve"],
         labels=LABELS,
         ports=[PORT],

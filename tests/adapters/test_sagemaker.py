@@ -50,7 +50,7 @@ def test_the_image_keeps_the_contract(image: str, site: Site, podman: Any, tmp_p
     assert again.stdout.strip() == image
     assert re.fullmatch(rf"{site.host}/ada/text-language@sha256:[0-9a-f]{{64}}", image)
     made = site.images.fetch(image)
-    assert made.settings["Entrypoint"] == ["python", "-I", "/opt/cogbuild/sagemaker"]
+    assert made.settings["Entrypoint"] == ["python", "-I", "-S", "/opt/cogbuild/sagemaker"]
     assert made.settings["Cmd"] == ["serve"]
     assert "8080/tcp" in made.settings["ExposedPorts"]
     judged = site.run("sagemaker", LANGUAGE, tmp_path, script="test.py", COG_ARTIFACT_URI=image)

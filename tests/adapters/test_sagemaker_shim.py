@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import importlib
 import json
 import os
@@ -108,7 +109,7 @@ def serving(place: Path, *, cog: bool = False, **env: str) -> Iterator[Served]:
     (place / "src").mkdir(exist_ok=True)
     with log.open("w") as file:
         process = subprocess.Popen(
-            ["python", "-I", shim, "serve"], cwd=place / "src", env=settings, stderr=file, text=True
+            ["python", "-I", "-S", shim, "serve"], cwd=place / "src", env=settings, stderr=file, text=True
         )
     try:
         deadline = time.monotonic() + 30
@@ -124,7 +125,10 @@ def serving(place: Path, *, cog: bool = False, **env: str) -> Iterator[Served]:
 
 
 def test_the_shim_keeps_sagemakers_contract(tmp_path: Path) -> None:
-    """503 while the model is set up, then 200; who finds it busy waits; what fails is 5xx, what is refused 4xx."""
+    """503 while the model is set up, then 200; who finds it busy waits; what fails is 5xx, what is refused 4xx.
+
+    What nobody waits for any more is not predicted.
+    """
     with serving(tmp_path, STAND_IN_SETUP="0.7") as shim:
         assert shim.ping() == 503
         assert shim.invoke(b"{}")[0] == 503
@@ -158,8 +162,21 @@ def test_the_shim_keeps_sagemakers_contract(tmp_path: Path) -> None:
             "BatchStrategy": "SINGLE_RECORD",
             "MaxPayloadInMB": 6,
         }
+        _leaves_while_waiting(shim, b'{"end": 3}')
+        assert shim.invoke(b'{"output": 7}')[1]["output"] == 7
         assert shim.invoke(b'{"end": 3}')[0] == 503
         assert shim.process.wait(10) == 1
+
+
+def _leaves_while_waiting(shim: Served, body: bytes) -> None:
+    """Ask for a prediction and go away before its turn, behind a slower one."""
+    slow = threading.Thread(target=shim.invoke, args=(b'{"sleep": 0.4}',))
+    slow.start()
+    time.sleep(0.1)
+    door = http.client.HTTPConnection(shim.url.removeprefix("http://"), timeout=10)
+    door.request("POST", "/invocations", body)
+    door.close()
+    slow.join()
 
 
 def test_a_file_comes_and_goes_as_it_is(tmp_path: Path) -> None:
@@ -275,7 +292,7 @@ def test_the_image_only_serves(tmp_path: Path) -> None:
 
     def said(*arguments: str, **env: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-I", shim, *arguments],
+            [sys.executable, "-I", "-S", shim, *arguments],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "SM_MODEL_DIR": str(beside), **env},
             capture_output=True,

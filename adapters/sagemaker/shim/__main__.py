@@ -1,6 +1,6 @@
 """Serve a Cog model as SageMaker asks for it: `/ping` and `/invocations` on port 8080, above Cog's own server.
 
-Runs in the model's image, by the image's Python and its standard library alone: ``python -I DIRECTORY serve``.
+Runs in the model's image, by the image's Python and its standard library alone: ``python -I -S DIRECTORY serve``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class SageMaker(Door):
             raise Refused(404, f"nothing is posted to {self.path} here, only to /invocations")
         schema, headers = self.server.cog.schema(), self.headers
         inputs = inputs_of(body, headers.get("Content-Type"), headers.get(_ATTRIBUTES), schema)
-        return written(self.server.cog.predict(inputs), headers.get("Accept"), schema)
+        output = self.server.cog.predict(inputs, self.client_waits)
+        return written(output, headers.get("Accept"), schema)
 
     def _refuse(self, code: int, why: str) -> None:
         self.answer_json(code, {"status": "failed", "error": why})

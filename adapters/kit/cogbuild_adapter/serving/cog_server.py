@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LOOPBACK = "127.0.0.1"
 COMMAND = ("python", "-m", "cog.server.http", "--host", LOOPBACK)
@@ -52,6 +52,10 @@ class InputRefused(Exception):
 
 class PredictionFailed(Exception):
     """The model took the input and then failed."""
+
+
+class Abandoned(ConnectionError):
+    """Whoever asked for the prediction has gone before its turn came."""
 
 
 class CogServer:
@@ -115,13 +119,14 @@ class CogServer:
         file = self.directory / ".cog" / "openapi_schema.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
-    def predict(self, inputs: Mapping[str, Any]) -> Any:
+    def predict(self, inputs: Mapping[str, Any], wanted: Callable[[], bool] = lambda: True) -> Any:
         """Return the output for *inputs*, after those that came before.
 
-        Raises ``InputRefused``, ``PredictionFailed`` and ``NotReady``.
+        Raises ``InputRefused``, ``PredictionFailed`` and ``NotReady``, and ``Abandoned`` where it is not *wanted* any more
+        when its turn comes: platforms give up after a minute and ask again.
         """
         with self._turns:
-            code, answer = self._accepted({"input": dict(inputs)})
+            code, answer = self._accepted({"input": dict(inputs)}, wanted)
         if code == 200 and answer.get("status") == "succeeded":
             return answer.get("output")
         if code in (400, 422):
@@ -130,10 +135,12 @@ class CogServer:
             raise NotReady(_detail(answer))
         raise PredictionFailed(str(answer.get("error") or _detail(answer)))
 
-    def _accepted(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    def _accepted(self, body: dict[str, Any], wanted: Callable[[], bool]) -> tuple[int, dict[str, Any]]:
         """Ask until the server is not busy: for a moment after an answer it may still be."""
         pause = _FIRST_PAUSE
         while True:
+            if not wanted():
+                raise Abandoned
             try:
                 code, answer = self._ask("POST", "/predictions", body)
             except (OSError, http.client.HTTPException) as error:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -87,6 +89,16 @@ class Door(BaseHTTPRequestHandler):
         if size > _LARGEST:
             self.close_connection = True
             raise BadBody(413, f"the body has more than {_LARGEST} bytes")
+
+    def client_waits(self) -> bool:
+        """Whether the client still holds its end of the connection."""
+        # Not by MSG_DONTWAIT: a socket with a timeout waits for it all the same.
+        said = select.poll()
+        said.register(self.connection, select.POLLIN)
+        try:
+            return not said.poll(0) or self.connection.recv(1, socket.MSG_PEEK) != b""
+        except OSError:
+            return False
 
     def answer(
         self,

@@ -90,7 +90,7 @@ class OpenInference(Door):
         try:
             request = read_request(body, self.headers.get(HEADER))
             self.interface.check_wanted(request.wanted)
-            output = self.server.cog.predict(self.interface.read(request.tensors))
+            output = self.server.cog.predict(self.interface.read(request.tensors), self.client_waits)
             facts = {"model_name": self.name, "model_version": self.version}
             answer, size = write_answer(request, self.interface.write(output), facts)
         except (Mismatch, InputRefused) as error:
