@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,3 +221,27 @@ def podman(site: Any) -> Any:
     if site.trouble:
         pytest.skip(site.trouble)
     return site.podman
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """Have the report say at how many steps a test stopped, see `tests/crash/builds.py`."""
+    if (builds := sys.modules.get("builds")) is not None and builds.TRIED:
+        item.user_properties.append(("steps", builds.TRIED.copy()))
+        builds.TRIED.clear()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at how many steps of how many the tests stopped."""
+    told = [
+        steps
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, value in report.user_properties
+        if name == "steps"
+        for steps in value
+    ]
+    if told:
+        tried, there = (sum(numbers) for numbers in zip(*told, strict=True))
+        terminalreporter.write_line(f"stopped at {tried:,} of {there:,} steps in {len(told)} runs")

@@ -31,11 +31,25 @@ DOORS = {
 needs_steps = pytest.mark.skipif(steps.supported() is not None, reason=str(steps.supported()))
 
 
+#: (steps tried, steps there are) of the test that runs, for the summary of pytest.
+TRIED: list[tuple[int, int]] = []
+
+
 def chosen(count: int, sample: int) -> list[int]:
-    """Return the steps to stop at: *sample* of *count*, evenly; all with EVERY_STEP=1 in the environment."""
-    if os.environ.get("EVERY_STEP") or count <= sample:
-        return list(range(count))
-    return sorted({round(index * (count - 1) / (sample - 1)) for index in range(sample)})
+    """Return the steps to stop at: *sample* of *count*, evenly.
+
+    With EVERY_STEP=1 in the environment all of them, with EVERY_STEP=2/5 every fifth from the second on: five such runs
+    are one of all.
+    """
+    share, _, of = os.environ.get("EVERY_STEP", "").partition("/")
+    if of:
+        steps = list(range(int(share) - 1, count, int(of)))
+    elif share or count <= sample:
+        steps = list(range(count))
+    else:
+        steps = sorted({round(index * (count - 1) / (sample - 1)) for index in range(sample)})
+    TRIED.append((len(steps), count))
+    return steps
 
 
 @dataclass(frozen=True)
