@@ -106,7 +106,8 @@ class _Eyes:
             return (State.THERE, "") if there else (State.LOST, "it is not there")
         if scheme in STORES and artifact.uri.startswith(f"{scheme}://"):
             return self._unless_away(artifact.uri, lambda: _in_store(artifact))
-        if scheme and artifact.uri.startswith(f"{scheme}:/"):
+        # With its colons an ARN could pass for an image in a registry on some port.
+        if scheme and artifact.uri.startswith((f"{scheme}:/", "arn:aws")):
             return State.NOT_CHECKED, f"cogbuild can't look at {scheme}: yet"
         return self._unless_away(artifact.uri, lambda: self._image(artifact.uri))
 

@@ -321,3 +321,22 @@ def test_cogbuild_makes_it_after_the_cpu_image(site: Site, podman: Any, tmp_path
         said = site.cogbuild(tmp_path, "adapt", *adapters, DOCKER_HOST=service)
         assert "over 3 outputs of 3 examples, in cog 0.23.1 behind /invocations in podman" in said
         assert "2 fresh" in site.cogbuild(tmp_path, "adapt", *adapters, DOCKER_HOST=service)
+
+
+def test_cogbuild_records_what_is_at_aws(site: Site, aws: dict[str, Any], tmp_path: Path) -> None:
+    """ARNs are artifacts as images are: shown and found again; ``verify`` says that it cannot look."""
+    (tmp_path / "cogbuild.yaml").write_text("adapters: [builtin:sagemaker]\n")
+    model = shutil.copytree(LANGUAGE, tmp_path / "model")
+    with open(model / "cog-adapters.yaml", "a") as file:
+        params = {"role": ROLE, "endpoint": "serverless", "env": {"LEVEL": "debug"}}
+        file.write(f"params: {json.dumps({'sagemaker': params})}\n")
+    cpu = site.cpu_image(LANGUAGE, tmp_path).replace(site.host, ECR)
+    env = {**aws["env"], "COGBUILD_DOCKER_REGISTRY": ECR}
+    site.cogbuild(tmp_path, "models", "add", str(model), "--cpu-image", cpu, **env)
+    said = site.cogbuild(tmp_path, "adapt", **env)
+    for name, kind in (("model", "model"), ("endpoint-config", "endpoint-config")):
+        assert re.search(
+            rf"^  {name}: arn:aws:sagemaker:{REGION}:{ACCOUNT}:{kind}/local-model-\w", said, re.MULTILINE
+        )
+    assert "1 fresh" in site.cogbuild(tmp_path, "adapt", **env)
+    assert "2 not checked" in site.cogbuild(tmp_path, "artifacts", "verify", **env)

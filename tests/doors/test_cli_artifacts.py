@@ -456,6 +456,7 @@ def test_what_can_not_be_looked_at_is_said(box: Sandbox, cogbuild: Door) -> None
     """Places of other kinds are not asked, and nothing is claimed of them; nor of a registry that is away."""
     box.adapter("away", box.counting("away", "echo 127.0.0.1:9/m/a:1"))
     box.adapter("image", box.counting("image", "echo m/a:1"))
+    box.adapter("named", box.counting("named", "echo arn:aws:sagemaker:eu-west-1::model/m"))
     built(box, "echo ftp://bucket/model", name="bucket")
     said = cogbuild("artifacts", "verify")
     assert (said.text, said.code) == (
@@ -464,7 +465,9 @@ def test_what_can_not_be_looked_at_is_said(box: Sandbox, cogbuild: Door) -> None
             "  127.0.0.1:9/m/a:1\n"
             "not checked  local/a@ID:bucket: cogbuild can't look at ftp: yet\n  ftp://bucket/model\n"
             "not checked  local/a@ID:image: it names no registry\n  m/a:1\n"
-            "2 not checked, 1 not known\n"
+            "not checked  local/a@ID:named: cogbuild can't look at arn: yet\n"
+            "  arn:aws:sagemaker:eu-west-1::model/m\n"
+            "3 not checked, 1 not known\n"
         ),
         0,
     )
