@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cogbuild.cli.common import Output, as_json, print_json, told
+from cogbuild.cli.common import Output, as_json, print_json, told, with_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,7 @@ _PAUSE = 0.1  # seconds between two looks at a log that grows
 @click.option("-f", "--follow", is_flag=True, help="Go on as long as the attempt runs.")
 @click.option("--list", "listed", is_flag=True, help="List the attempts instead.")
 @click.option("--raw", is_flag=True, help="Print the bytes as they are, control characters too.")
+@with_server
 @as_json
 @click.pass_obj
 def logs(
@@ -43,11 +44,23 @@ def logs(
     follow: bool,
     listed: bool,
     raw: bool,
+    server: str | None,
+    token: str | None,
     in_json: bool,
 ) -> None:
     """Show what ADAPTER said about MODEL: while it runs or where it failed the last attempt, else the one that made
     what is there. The log is printed on stdout, which attempt it is on stderr.
     """
+    if server is not None:
+        from cogbuild.cli.remote import ask, show_log
+
+        at = ("attempts", model, adapter)
+        if listed or in_json:
+            named = {"repo": repos} if listed else {"repo": repos, "number": number}
+            ask(server, token, at if listed else (*at, "log"), named, in_json=in_json)
+        else:
+            show_log(server, token, at, {"repo": repos, "number": number}, raw=raw, follow=follow)
+        return
     from cogbuild.asked.pairs import attempts
     from cogbuild.database.browsing import Repos
     from cogbuild.report.explained import tried_json

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cogbuild.client.http import Server
     from cogbuild.client.jobs import Heard
 
-__all__ = ["ask", "follow_job", "meet", "refuse", "takes_up"]
+__all__ = ["ask", "follow_job", "meet", "refuse", "show_log", "takes_up"]
 
 
 @contextlib.contextmanager
@@ -37,6 +37,7 @@ def meet(server: str | None, token: str | None) -> Iterator[Server]:
 #: Options that make no sense with ``--server``, and why.
 _HERE = {
     "adapter_dir": "the directory is on this machine, and the adapters run on the server's",
+    "follow": "a log that grows is told as text, so leave out --raw",
     "jobs": "the server decides how many run at once",
 }
 
@@ -75,6 +76,31 @@ def ask(
     click.echo(said.out, nl=False, color=on.colour)
     if said.code:
         raise Failure(said.code)
+
+
+def show_log(
+    server: str, token: str | None, at: Sequence[str], params: Mapping[str, Any], *, raw: bool, follow: bool
+) -> None:
+    """Print the log of a pair's attempt there; *at* are the parts of the pair's path."""
+    from cogbuild.client import logs
+    from cogbuild.client.asking import Question, bytes_of
+
+    parts = [*at, "log"]
+    if raw:
+        refuse(follow=follow)
+    elif not follow:
+        ask(server, token, parts, params, in_json=False)
+        return
+    with meet(server, token) as met:
+        if follow:
+            found, note = logs.attempt(met, parts, params)
+            click.echo(note, err=True, nl=False)
+            logs.follow(met, found, lambda text: click.echo(text, nl=False))
+            return
+        data, note = bytes_of(met, Question(parts, {**params, "raw": 1}))
+    click.echo(note, err=True, nl=False)
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def takes_up(command: str, server: Server, job: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cogbuild.client.http import Server
     from cogbuild.report.tables import Page
 
-__all__ = ["Question", "Said", "data", "text"]
+__all__ = ["Question", "Said", "bytes_of", "data", "given", "path_of", "safe", "text"]
 
 #: What a command there prints on stderr, percent-encoded.
 STDERR = "cogbuild-stderr"
@@ -48,10 +48,16 @@ def text(server: Server, question: Question, on: Page) -> Said:
     answer = _asked(server, question, shown, "text/plain")
     code = answer.headers.get(EXIT_CODE, "0")
     return Said(
-        _safe(server.at.masked(answer.text), colour=on.colour),
-        _safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))), colour=False),
+        safe(server.at.masked(answer.text), colour=on.colour),
+        safe(server.at.masked(unquote(answer.headers.get(STDERR, "")))),
         int(code) if code.isascii() and code.isdigit() else 0,
     )
+
+
+def bytes_of(server: Server, question: Question) -> tuple[bytes, str]:
+    """Return (the bytes that a command there prints on stdout, the text that it prints on stderr)."""
+    answer = _asked(server, question, {}, "text/plain")
+    return answer.content, safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))))
 
 
 def data(server: Server, question: Question) -> dict[str, Any]:
@@ -60,18 +66,24 @@ def data(server: Server, question: Question) -> dict[str, Any]:
 
 
 def _asked(server: Server, question: Question, shown: Mapping[str, Any], kind: str) -> Response:
-    at = "/v2/" + "/".join(quote(part, safe="") for part in question.parts)
-    params = _given({**question.params, **shown})
+    at = path_of(question.parts)
+    params = given({**question.params, **shown})
     # Asked twice where the connection breaks, a change is the same change.
     options = {} if question.body is None else {"json": question.body}
     return server.ask(question.method, at, params=params, headers={"accept": kind}, **options)
 
 
-def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+def path_of(parts: Sequence[str]) -> str:
+    """Return the path below ``/v2`` of what people named."""
+    return "/v2/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that were given."""
     return {name: value for name, value in params.items() if value is not None and value not in ((), [])}
 
 
-def _safe(said: str, *, colour: bool) -> str:
+def safe(said: str, *, colour: bool = False) -> str:
     """Return text in which only colours may act on a terminal, and these only where they were asked for."""
     import re
 

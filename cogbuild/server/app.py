@@ -33,7 +33,17 @@ if TYPE_CHECKING:
 __all__ = ["create_app", "serve"]
 
 #: Modules with a ``router``.
-ROUTERS = ("v1", "v2.root", "v2.jobs", "v2.uploads", "v2.adapt", "v2.reading", "v2.logs", "v2.contents")
+ROUTERS = (
+    "v1",
+    "v2.root",
+    "v2.jobs",
+    "v2.uploads",
+    "v2.adapt",
+    "v2.reading",
+    "v2.logs",
+    "v2.changes",
+    "v2.contents",
+)
 #: Seconds that requests have to end when the server is to stop; jobs have as many after that.
 GRACE = 10
 

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    from conftest import Sandbox
+import pytest
+from conftest import Sandbox
+
+from cogbuild.cli import main
 
 COGBUILD = [sys.executable, "-m", "cogbuild"]
 
@@ -178,3 +180,32 @@ def command(box: Sandbox, *arguments: object, **environ: str) -> subprocess.Comp
         timeout=120,
         check=False,
     )
+
+
+class Inside:
+    """Runs ``cogbuild`` in this process, for tests that ask much."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capfd = capfdbinary
+
+    def __call__(self, *arguments: object, columns: int = 80) -> tuple[int, bytes, bytes]:
+        """Run one command in the sandbox's project; return its exit code, stdout and stderr."""
+        self._monkeypatch.setattr(sys, "argv", ["cogbuild", *map(str, arguments)])
+        self._monkeypatch.setenv("COLUMNS", str(columns))
+        self._capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *self._capfd.readouterr()
+
+
+@pytest.fixture
+def inside(
+    box: Sandbox, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Inside:
+    """The command line in this process, in the sandbox's project."""
+    monkeypatch.chdir(box.root / "site")
+    for name in ("NO_COLOR", "COGBUILD_DATA_DIR", "COGBUILD_SERVER", "COGBUILD_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    return Inside(monkeypatch, capfdbinary)

@@ -34,6 +34,8 @@ __all__ = ["attempt_of", "router"]
 
 router = APIRouter(prefix="/v2", tags=["reading"], route_class=Guarded)
 
+#: Which attempt an answer is about, for whoever wants to follow it.
+ATTEMPT = "Cogbuild-Attempt"
 _PIECE = 1 << 16
 _PAUSE = 0.25  # seconds between two looks at a log that grows
 _PULSE = 10.0  # seconds after which who follows hears that the connection is alive
@@ -85,7 +87,9 @@ def log_of_pair(
         note += NOTHING
     data = data or b""
     body = data if raw else Escaped()(data, last=True).encode("utf-8", "replace")
-    return Response(body, media_type="text/plain; charset=utf-8", headers={STDERR: quote(note)})
+    return Response(
+        body, media_type="text/plain; charset=utf-8", headers={STDERR: quote(note), ATTEMPT: chosen.id}
+    )
 
 
 def _text(text: str | None) -> str | None:

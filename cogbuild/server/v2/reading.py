@@ -19,6 +19,7 @@ from cogbuild.planner import Planner, Selection
 from cogbuild.report.tables import Page
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.service import Here
+from cogbuild.server.testing import TEST_ADAPTER
 from cogbuild.server.v2 import shapes
 from cogbuild.server.wire import About, After, Limit, Shown, reply, text_too
 from cogbuild.views.browsing import STATES, Filters
@@ -169,8 +170,10 @@ def plan(
     project = service.project
     known_repos(project, about.names, about.scope)
     within = about.names or (() if about.scope == "*" else tuple(about.known(project.con)) or (about.scope,))
-    planner = Planner(project, service.adapters())
-    found = planner.plan(Selection(tuple(model), within, tuple(adapter), force), dry=True)
+    active = service.adapters()
+    # As a job does: the model's test is not asked again by whoever adapts.
+    names = tuple(adapter) or tuple(name for name in active if name != TEST_ADAPTER)
+    found = Planner(project, active).plan(Selection(tuple(model), within, names, force), dry=True)
     if not about.everything:
         found.problems.clear()  # of live directories, whoever's they are
     if len(found.eids) > _MOST:
