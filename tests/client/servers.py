@@ -49,7 +49,8 @@ class Serving:
 
     def begin(self) -> None:
         """Start it and wait until it listens."""
-        command = [*self._program, "server", "--port", str(self._port), *self._options]
+        # What nobody asked for would move what is compared.
+        command = [*self._program, "server", "--backfill", "off", "--port", str(self._port), *self._options]
         log = (self._box.root / "server.log").open("a")
         with log:
             self._process = subprocess.Popen(

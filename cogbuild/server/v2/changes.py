@@ -55,7 +55,6 @@ def wanted(asked: Changed, request: Request, model: str, service: Here, about: A
     every = asked.all_adapters and not asked.adapters
     wish = Wish(asked.cpu_image, asked.adapters, every, [param(text) for text in asked.params])
     found = change(service.project, _entries(service, request, model, about, "adapt"), wish)
-    service.moved()
     return reply(request, _rows(found, changed_line), on)
 
 
