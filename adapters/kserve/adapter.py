@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cogbuild_adapter import AdapterError, param, run
+from cogbuild_adapter import AdapterError, run
 from cogbuild_adapter.images.open_inference import PORT, push_open_inference
-from cogbuild_adapter.kubernetes import container, count, metadata, write_resource
+from cogbuild_adapter.kubernetes import container, count, metadata, resource_param, write_resource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def _scale() -> dict[str, object]:
 
 
 def _account() -> dict[str, object]:
-    account = param("service_account", "")
+    account = resource_param("service_account")
     return {"serviceAccountName": account} if account else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -30,19 +31,22 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 NEEDS = [registries.needs_registry, engine.needs_debootstrap, engine.needs_root]
 
 
+@functools.cache
+def _uv_cache() -> str:
+    command = [find_uv_bin(), "cache", "dir"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 @contextlib.contextmanager
 def opened(place: Path) -> Iterator[Site]:
     """Run a registry with the base image in it, and set podman up."""
     images = importlib.import_module("cogbuild_adapter.images")
-    cache = subprocess.run(
-        [find_uv_bin(), "cache", "dir"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     with registries.serving(place / "registry") as registry:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COG_OUTPUT_DIR", str(place))
             base = engine.push_base(images, registry.host)
         podman = engine.Podman(place / "podman", registry.host)
-        made = Site(registry.host, podman, images, cache)
+        made = Site(registry.host, podman, images)
         made.trouble = podman.trouble(base)
         yield made
         if not made.trouble:
@@ -52,8 +56,8 @@ def opened(place: Path) -> Iterator[Site]:
 class Site:
     """What a site has: a registry and an engine; and the kit's own view of images."""
 
-    def __init__(self, host: str, podman: Any, images: Any, cache: str) -> None:
-        self.host, self.podman, self.images, self.cache = host, podman, images, cache
+    def __init__(self, host: str, podman: Any, images: Any) -> None:
+        self.host, self.podman, self.images = host, podman, images
         self.trouble = ""  # why podman can't run containers here
         self._cpu_images: dict[Path, str] = {}
 
@@ -75,7 +79,7 @@ class Site:
             "COG_HAS_DOCKER_REGISTRY": "true",
             "COG_REPO_USER": "Ada",
             "COG_REPO_NAME": model.name,
-            "UV_CACHE_DIR": self.cache,
+            "UV_CACHE_DIR": _uv_cache(),
             "PATH": f"{env_dir}/bin:{os.environ['PATH']}",
             **{name: os.environ[name] for name in spec.env_pass if name in os.environ},
             **self.podman.env,
@@ -90,6 +94,11 @@ class Site:
         for row in made.listed:
             is_file = row["uri"].startswith(str(made.output))
             rows.append({**row, "uri": Path(row["uri"]).as_uri() if is_file else row["uri"]})
+        uris = {row["name"]: row["uri"] for row in rows}
+        for row in made.listed:
+            for name in row.get("refers", ()):
+                file = Path(row["uri"])
+                file.write_text(file.read_text().replace(f"{{cog-artifact:{name}}}", uris[name]))
         listed = scratch / f"listed-{made.output.parent.name}"
         listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
         more["COG_ARTIFACTS_FILE"], more["COG_ARTIFACT_URI"] = str(listed), rows[0]["uri"]

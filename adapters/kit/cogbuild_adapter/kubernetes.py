@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 #: Platforms make longer names of these, such as `<name>-predictor`, and a label has 63 characters.
 _LONGEST = 50
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+_RESOURCE = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
 
@@ -42,6 +44,25 @@ def resource_name(repo: str) -> str:
     if not plain[:1].isalpha():
         plain = f"m-{plain}".rstrip("-")
     return f"{plain[: _LONGEST - 9].rstrip('-')}-{mark}"
+
+
+def resource_param(name: str) -> str:
+    """Return the parameter *name*, which names another resource, or nothing."""
+    text = param(name, "")
+    if text and not _RESOURCE.fullmatch(text):
+        raise AdapterError(
+            f"the parameter {name} is {text!r}, but it has to be a name of lower-case letters, digits, dots and dashes"
+        )
+    return text
+
+
+def list_param(name: str, default: str) -> list[str]:
+    """Return the parameter *name*, words separated by commas."""
+    text = param(name, default)
+    words = [word.strip() for word in text.split(",")]
+    if not all(_WORD.fullmatch(word) for word in words):
+        raise AdapterError(f"the parameter {name} is {text!r}, but it has to be words separated by commas")
+    return words
 
 
 def _name_param(name: str) -> str:

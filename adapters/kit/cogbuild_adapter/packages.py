@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -35,26 +36,37 @@ def install(requirements: Sequence[str], where: Path) -> str:
 
     Returns them as ``pip freeze`` lists them.
     """
-    constraints = where.with_name("constraints.txt")
-    constraints.write_text("".join(f"{line}\n" for line in _frozen()))
-    command = [find_uv_bin(), "pip", "install", "--target", str(where), "--python", sys.executable]
-    command += ["--python-version", python_version(), "--python-platform", _PLATFORM, "--link-mode", "copy"]
-    # Copies, because scripts are edited below: a link would edit uv's cache.
-    command += ["--constraints", str(constraints), "cog", *requirements]
     print("installing the model's packages for", _PLATFORM)
-    for more in (["--offline"], []) if _HERE else ([],):
-        done = subprocess.run([*command, *more], check=False, stderr=subprocess.PIPE, text=True)
-        if done.returncode == 0:
-            break
-    print(done.stderr, end="")
-    if done.returncode:
-        _, _, why = done.stderr.partition("error: ")
-        raise AdapterError(
-            f"the model's packages cannot be installed for {_PLATFORM}: {' '.join((why or done.stderr).split())[:400]}"
-        )
+    # Copies, because scripts are edited below: a link would edit uv's cache.
+    print(_asked(requirements, where, "--link-mode", "copy"), end="")
     _anonymise(where)
     found = metadata.distributions(path=[str(where)])
     return "\n".join(sorted(f"{item.metadata['Name']}=={item.version}" for item in found))
+
+
+def listed(requirements: Sequence[str], where: Path) -> str:
+    """Return what ``install`` would put into *where*, without doing so."""
+    said = _asked(requirements, where, "--dry-run")
+    return "\n".join(sorted(line[3:] for line in said.splitlines() if line.startswith(" + ")))
+
+
+def _asked(requirements: Sequence[str], where: Path, *options: str) -> str:
+    """Return what uv says when it is asked to install."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.writelines(f"{line}\n" for line in _frozen())
+        constraints.flush()
+        command = [find_uv_bin(), "pip", "install", "--target", str(where), "--python", sys.executable]
+        command += ["--python-version", python_version(), "--python-platform", _PLATFORM, *options]
+        command += ["--constraints", constraints.name, "cog", *requirements]
+        for more in (["--offline"], []) if _HERE else ([],):
+            done = subprocess.run([*command, *more], check=False, stderr=subprocess.PIPE, text=True)
+            if done.returncode == 0:
+                return done.stderr
+    print(done.stderr, end="")
+    _, _, why = done.stderr.partition("error: ")
+    raise AdapterError(
+        f"the model's packages cannot be installed for {_PLATFORM}: {' '.join((why or done.stderr).split())[:400]}"
+    )
 
 
 def _frozen() -> list[str]:

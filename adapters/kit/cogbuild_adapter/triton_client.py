@@ -68,8 +68,12 @@ class Served:
         names = [item["name"] for item in result.get_response()["outputs"]]
         return {name: result.as_numpy(name).tolist() for name in names}
 
-    def refuses_nothing(self) -> bool:
-        """Whether a request without any input is refused as the client's mistake."""
+    def checks_input(self, schema: Mapping[str, Any]) -> None:
+        """Where *schema* has an input that has to be given, a request without it is refused as the client's mistake."""
+        if schema["components"]["schemas"]["Input"].get("required") and not self._refuses_nothing():
+            raise AdapterError("a request without the inputs that have to be given is not refused")
+
+    def _refuses_nothing(self) -> bool:
         try:
             self.infer({}, {"inputs": [], "outputs": []})
         except self._triton.InferenceServerException as error:

@@ -31,15 +31,13 @@ def check_image(name: str, container: Mapping[str, Any], examples: list[Example]
         print("no podman or docker can be used here: the image was looked at and not run")
         return
     called = next(item["value"] for item in container["env"] if item["name"] == "MODEL_NAME")
-    needs_input = json.loads(image.labels[SCHEMA_LABEL])["components"]["schemas"]["Input"].get("required")
     seen = Differences()
     with running(engine, name, port_variable="PORT", env={"MODEL_NAME": called}) as served:
         for binary in (False, True):
             model = Served(served.url, called, binary=binary)
             served.wait(lambda _, model=model: None if model.ready() else "it does not say that it is ready")
             model.check_examples(examples, seen)
-        if needs_input and not model.refuses_nothing():
-            raise AdapterError("a request without the inputs that have to be given is not refused")
+            model.checks_input(json.loads(image.labels[SCHEMA_LABEL]))
         if code := served.stop(30):
             raise AdapterError(f"asked to end, the container ends with {code}")
     version = f"{engine[0]}, asked by tritonclient {metadata.version('tritonclient')}"
