@@ -33,11 +33,12 @@ ADAPTER_NAMES = sorted(file.parent.name for file in ADAPTERS.glob(f"*/{ADAPTER_F
 EXAMPLE_NAMES = sorted(file.parent.name for file in EXAMPLES.glob(f"*/{MODEL_FILE}"))
 
 
-def _find_links() -> str:
+def find_links() -> str:
+    """Return where wheels lie that no index has."""
     return os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS", "")
 
 
-_TORCH_WHEEL = any(wheel for place in _find_links().split() for wheel in Path(place).glob("torch-*.whl"))
+_TORCH_WHEEL = any(wheel for place in find_links().split() for wheel in Path(place).glob("torch-*.whl"))
 _TORCH_HERE = importlib.util.find_spec("torch") is not None
 
 needs_torch = pytest.mark.skipif(
@@ -109,7 +110,7 @@ def environment(*requirements: str) -> Path:
     where = Path(tempfile.mkdtemp(prefix="adapter-env-"))
     atexit.register(shutil.rmtree, where, ignore_errors=True)
     env = os.environ | {"VIRTUAL_ENV": str(where)}
-    if links := _find_links():
+    if links := find_links():
         env["UV_FIND_LINKS"] = links
     wanted = list(requirements)
     borrow = _TORCH_HERE and not _TORCH_WHEEL and any(name.startswith("torch") for name in wanted)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_runs import KIT, adapter_spec, environment_of, run_script
+from adapter_runs import KIT, adapter_spec, environment_of, find_links, run_script
 from uv import find_uv_bin
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "images"), str(KIT)]
@@ -82,6 +82,7 @@ class Site:
             "UV_CACHE_DIR": _uv_cache(),
             "PATH": f"{env_dir}/bin:{os.environ['PATH']}",
             **{name: os.environ[name] for name in spec.env_pass if name in os.environ},
+            **({"UV_FIND_LINKS": links} if (links := find_links()) else {}),
             **self.podman.env,
         }
         return run_script(

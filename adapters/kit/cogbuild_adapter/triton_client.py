@@ -41,7 +41,7 @@ class Served:
         while not self.ready():
             if time.monotonic() > deadline:
                 raise AdapterError(f"the model is not ready after {patience:g} s")
-            time.sleep(0.1)
+            time.sleep(0.3)
 
     def check_examples(self, examples: list[Example], seen: Differences) -> None:
         """Predict the examples and compare what comes with their outputs."""
