@@ -133,9 +133,9 @@ def builtin(name: str) -> str:
 
 @pytest.mark.parametrize("name", builtins())
 def test_a_shipped_adapter_that_pushes_images_says_that_it_wants_a_registry(box: Sandbox, name: str) -> None:
-    """Who is told of the registry can't do without one."""
+    """Who asks to be told of the registry can't do without one."""
     box.settings = {"adapters": []}
     with box.project() as project:
         spec = load(project, Path(builtin(name))).spec
         missing = [item.what for item in lacks(project, spec) if item.without is None]
-    assert (NO_REGISTRY in missing) == (spec.uses is None or "COG_DOCKER_REGISTRY" in spec.uses)
+    assert (NO_REGISTRY in missing) == ("COG_DOCKER_REGISTRY" in (spec.uses or ()))
