@@ -168,3 +168,28 @@ def merged(sources: Sequence[Iterator[int]]) -> Iterator[int]:
         if eid != last:
             yield eid
             last = eid
+
+
+# -- counts -----------------------------------------------------------------------------------------------------------
+
+
+def listed_by_kind(con: sqlite3.Connection) -> dict[int, dict[str, int]]:
+    """Return how many pairs of each adapter are listed as not done: failed, blocked, or waiting."""
+    rows = con.execute(
+        "SELECT aid, CASE WHEN why >= 'failed' AND why < 'failee' THEN 'failed' WHEN why = 'blocked' THEN why "
+        "ELSE 'waiting' END AS kind, COUNT(*) FROM pending GROUP BY aid, kind"
+    )
+    found: dict[int, dict[str, int]] = {}
+    for aid, kind, count in rows:
+        found.setdefault(aid, {})[kind] = count
+    return found
+
+
+def count_unseen(con: sqlite3.Connection, aid: int, mark: int) -> int:
+    """Return how many live entries moved since *mark* and are not listed for the adapter."""
+    row = con.execute(
+        "SELECT COUNT(*) FROM entries e WHERE seq > ? AND live "
+        "AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.aid = ? AND p.eid = e.eid)",
+        (mark, aid),
+    ).fetchone()
+    return int(row[0])

@@ -14,6 +14,7 @@ __all__ = [
     "ClientTooSlow",
     "CrossSite",
     "FetchNotAllowed",
+    "FormExpired",
     "HostNotOurs",
     "NoTokens",
     "NotAllowed",
@@ -94,4 +95,10 @@ class TooManyUploads(CogbuildError):
 class FetchNotAllowed(CogbuildError):
     headline = "this server does not fetch {uri}"
     hint = "its settings say what it may: server: {{fetch: [{origin}]}}; or fetch it yourself"
+    status: ClassVar[int] = 403
+
+
+class FormExpired(CogbuildError):
+    headline = "this form is not one that the server has made since it began"
+    hint = "go back, load the page again, and send it once more"
     status: ClassVar[int] = 403

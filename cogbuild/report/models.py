@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.errors import printable
-from cogbuild.report.tables import Column, facts, table
+from cogbuild.report.tables import Column, table
+from cogbuild.report.tables import facts as _aligned
 from cogbuild.report.words import age, amount, iso
 
 if TYPE_CHECKING:
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
 __all__ = [
     "added_json",
     "added_line",
-    "changed_line",
     "entry_json",
+    "facts",
+    "fidelity_words",
     "listing",
     "model_json",
     "model_lines",
     "outcome_json",
-    "removed_line",
-    "returns_note",
 ]
 
 
@@ -112,14 +112,15 @@ def entry_json(entry: EntryRow) -> dict[str, Any]:
 
 def model_lines(view: ModelView) -> Iterator[str]:
     """Yield one (repo, model): what it is, then what was made of it, a line each."""
-    yield from facts(_rows(view))
+    yield from _aligned(facts(view))
     if not view.made:
         yield "nothing was made of it yet"
     for made in view.made:
         yield from _made_lines(made)
 
 
-def _rows(view: ModelView) -> Iterator[tuple[str, str]]:
+def facts(view: ModelView) -> Iterator[tuple[str, str]]:
+    """Yield what the model is, as label and value."""
     entry, spec = view.entry, view.spec
     yield "model", entry.model
     yield "repo", entry.repo
@@ -170,10 +171,12 @@ def _made_lines(made: Made) -> Iterator[str]:
         )
         yield "  " + ", ".join([*digest, *size, f"{outcome.how} {age(outcome.made)} ago", *seen, *notes])
         if item.fidelity is not None:
-            yield f"  {_fidelity_words(item.fidelity)}"
+            yield f"  {fidelity_words(item.fidelity)}"
 
 
-def _fidelity_words(seen: Fidelity) -> str:
+def fidelity_words(seen: Fidelity) -> str:
+    """Return how far an artifact is from its model."""
+
     def several(count: int, word: str) -> str:
         return f"{count} {word}{'' if count == 1 else 's'}"
 

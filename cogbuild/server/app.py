@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse
 from cogbuild import __version__
 from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard
-from cogbuild.server.answers import REFUSALS, answer
+from cogbuild.server.answers import REFUSALS, answer, status_of
 from cogbuild.server.limits import Limits, Patient
+from cogbuild.server.pages.refused import refused_page, wants_page
 from cogbuild.server.v2.root import Versioned
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ ROUTERS = (
     "v2.changes",
     "v2.contents",
 )
+#: And of pages for people.
+PAGES = ("session", "matrix", "pair", "jobs")
 #: Seconds that requests have to end when the server is to stop; jobs have as many after that.
 GRACE = 10
 
@@ -72,7 +75,7 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
         responses=REFUSALS,
     )
     app.state.service = service
-    for name in ROUTERS:
+    for name in (*ROUTERS, *(f"pages.{page}" for page in PAGES)):
         module = import_module(f"cogbuild.server.{name}")
         for kind in ("router", "open_router"):
             if hasattr(module, kind):
@@ -87,28 +90,37 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
     return app
 
 
-def _refuses(_: Scope, error: Exception) -> ASGIApp:
+def _refuses(scope: Scope, error: Exception) -> ASGIApp:
     assert isinstance(error, CogbuildError)
+    return _told(scope, error)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CogbuildError)
+    return _told(request.scope, error)
+
+
+def _told(scope: Scope, error: CogbuildError) -> Response:
+    """Return an error as what the client reads: JSON, or a page."""
+    if wants_page(scope):
+        return refused_page(scope, status_of(error), error.title, error.rows(), error.advice)
     return answer(error)
 
 
-def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, CogbuildError)
-    return answer(error)
-
-
-def _not_valid(_: Request, error: Exception) -> Response:
+def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-    return _plain(422, "the request is not as its description says", problems)
+    return _plain(request, 422, "the request is not as its description says", problems)
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _plain(error.status_code, str(error.detail).lower(), [])
+    return _plain(request, error.status_code, str(error.detail).lower(), [])
 
 
-def _plain(status: int, headline: str, problems: list[str]) -> Response:
+def _plain(request: Request, status: int, headline: str, problems: list[str]) -> Response:
+    if wants_page(request.scope):
+        return refused_page(request.scope, status, headline, [("problem", problem) for problem in problems])
     facts: dict[str, Any] = {"problems": "\n".join(problems)} if problems else {}
     error = {"error": "Request", "exit_code": 2, "headline": headline, "facts": facts, "hint": None}
     text = "\n".join([headline, *(f"  {problem}" for problem in problems)])
@@ -119,7 +131,7 @@ def _bug(request: Request, trouble: Exception) -> Response:
     from cogbuild.errors.bugs import error_of
 
     service: Service = request.app.state.service
-    return answer(error_of(trouble, service.project.data))
+    return _told(request.scope, error_of(trouble, service.project.data))
 
 
 class _Server(uvicorn.Server):

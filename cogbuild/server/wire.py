@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 
     from cogbuild.asked import Answer
 
-__all__ = ["EXIT_CODE", "STDERR", "About", "After", "Limit", "Shown", "place_text", "reply", "scope_of"]
+__all__ = [
+    "EXIT_CODE",
+    "STDERR",
+    "About",
+    "After",
+    "Limit",
+    "Shown",
+    "place_of",
+    "place_text",
+    "reply",
+    "scope_of",
+]
 
 #: What the command prints on stderr, percent-encoded; and its exit code, where it is not 0.
 STDERR, EXIT_CODE = "Cogbuild-Stderr", "Cogbuild-Exit-Code"
@@ -74,17 +85,20 @@ def _after(
     ] = None,
 ) -> Place | None:
     """Return the place that *after* names. Raises ``PlaceUnknown``."""
-    if after is None:
-        return None
-    found = _PLACE.fullmatch(after)
-    if found is None:
-        raise PlaceUnknown(after=after)
-    return Place(struct.unpack(">d", bytes.fromhex(found[1]))[0], int(found[2]))
+    return None if after is None else place_of(after)
 
 
 #: Annotates a parameter: the place in a list from which on it is meant.
 After = Annotated[Place | None, Depends(_after)]
 Limit = Annotated[int, Query(ge=1, le=10_000, description="So many models at most.")]
+
+
+def place_of(text: str) -> Place:
+    """Return the place that an address names. Raises ``PlaceUnknown``."""
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise PlaceUnknown(after=text)
+    return Place(struct.unpack(">d", bytes.fromhex(found[1]))[0], int(found[2]))
 
 
 def place_text(place: Place) -> str:

@@ -32,8 +32,10 @@ __all__ = ["RUNNING", "STATES", "Browsed", "Filters", "browse"]
 
 #: What is asked for beside the states: it runs now, whatever its state was.
 RUNNING = "running"
+#: And: there is something to do, whatever it is.
+NOT_FRESH = "not fresh"
 #: All that pages can be narrowed to; orphaned outcomes belong to no pair of the active adapters.
-STATES = (RUNNING, *(str(state) for state in State if state is not State.ORPHANED))
+STATES = (RUNNING, NOT_FRESH, *(str(state) for state in State if state is not State.ORPHANED))
 
 _BUDGET = 0.1  # seconds of judging for a page that is not full yet
 _TOGETHER = 25  # entries that are fetched at once
@@ -113,7 +115,7 @@ def _sifted(
     after: Place | None,
 ) -> Browsed:
     con = project.con
-    chosen = set(filters.states)
+    chosen = {*filters.states, *(_UNDONE | {State.FAILED} if NOT_FRESH in filters.states else ())}
     below = after.eid if after is not None else _LAST
     candidates = browsing.merged(list(_sources(project, judge, chosen, columns, running, below)))
     rows: list[tuple[EntryRow, dict[str, Pair]]] = []
