@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import io
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -165,3 +167,18 @@ def test_a_foreign_artifact_is_not_there(box: Sandbox, project: Project, client:
     assert [item.status_code for item in said] == [404, 404]
     assert said[0].text.replace(real, never) == said[1].text
     assert pairs.outcomes(project.con)
+
+
+def test_the_page_of_a_pair_leads_to_what_was_made(
+    box: Sandbox, project: Project, client: httpx.Client
+) -> None:
+    """What cogbuild keeps can be downloaded from there; what somebody else keeps is named and no more."""
+    adapter(box, "kept", 'echo a > "$COG_OUTPUT_DIR/a"\necho "$COG_OUTPUT_DIR/a"')
+    adapter(box, "remote", "echo https://models.example/m.bin")
+    page = f"/pairs/local/shop/{model(project)[:12]}"
+    kept = client.get(f"{page}/kept").text
+    (link,) = re.findall(r'href="(/v2/artifacts/[^"]*)"', kept)
+    assert client.get(html.unescape(link)).text == "a\n"
+    remote = client.get(f"{page}/remote").text
+    assert "https://models.example/m.bin" in remote
+    assert "/v2/artifacts/" not in remote

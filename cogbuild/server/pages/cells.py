@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from cogbuild.report.words import age, span
 from cogbuild.views.browsing import RUNNING
 
 if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow
+    from cogbuild.database.pairs import Artifact
     from cogbuild.views.matrix import Pair
 
-__all__ = ["MEANINGS", "Cell", "cell_of", "model_link", "pair_link"]
+__all__ = ["MEANINGS", "Cell", "cell_of", "content_link", "model_link", "pair_link"]
 
 #: What each state means to a person.
 MEANINGS = (
@@ -59,6 +60,12 @@ def model_link(entry: EntryRow) -> str:
 def pair_link(entry: EntryRow, adapter: str) -> str:
     """Return the address of a pair's page."""
     return f"/pairs/{entry.repo}/{entry.model[:12]}/{quote(adapter, safe='')}"
+
+
+def content_link(entry: EntryRow, adapter: str, artifact: Artifact) -> str:
+    """Return the address of an artifact's bytes."""
+    asked = {"repo": entry.repo} | ({"name": artifact.name} if artifact.name else {})
+    return f"/v2/artifacts/{entry.model}/{quote(adapter, safe='')}/content?{urlencode(asked)}"
 
 
 def cell_of(entry: EntryRow, pair: Pair, *, running: bool) -> Cell:

@@ -21,7 +21,7 @@ from cogbuild.report.models import fidelity_words
 from cogbuild.report.words import age, amount, reason_text, span
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.jobs import ADAPT
-from cogbuild.server.pages.cells import MEANINGS, cell_of, model_link, pair_link
+from cogbuild.server.pages.cells import MEANINGS, cell_of, content_link, model_link, pair_link
 from cogbuild.server.pages.rendering import checked_form, render
 from cogbuild.server.service import Here, Service
 from cogbuild.server.wire import scope_of
@@ -105,7 +105,7 @@ def pair(
         against=view.against,
         row_count=view.rows,
         made=list(_made(view)),
-        artifacts=[_artifact(item, uri) for item, uri in view.artifacts],
+        artifacts=[_artifact(item, uri, content_link(entry, adapter, item)) for item, uri in view.artifacts],
         manifest=view.manifest,
         attempts=[_attempt(item) for item in reversed(tried[-_MOST_ATTEMPTS:])],
         busy=busy,
@@ -177,13 +177,14 @@ def _made(view: PairView) -> Iterator[tuple[str, str]]:
     )
 
 
-def _artifact(item: Any, uri: str) -> dict[str, Any]:
+def _artifact(item: Any, uri: str, download: str) -> dict[str, Any]:
     facts = [amount(item.size)] if item.size is not None else []
     facts += [item.media_type] if item.media_type else []
     facts += [item.digest.removeprefix("sha256:")[:12]] if item.digest else []
     return {
         "name": item.name,
         "uri": uri,
+        "download": download if item.size is not None else None,  # else somebody else keeps it
         "facts": facts,
         "fidelity": fidelity_words(item.fidelity).removeprefix("off by up to ") if item.fidelity else None,
     }
