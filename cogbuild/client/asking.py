@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from cogbuild.errors import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from httpx import Response
 
@@ -45,11 +45,13 @@ class Question:
 def text(server: Server, question: Question, on: Page) -> Said:
     """Return what a command there prints for a reader like ours."""
     shown = {"columns": on.width, "lines": on.height, "colour": int(on.colour)}
-    answer = _asked(server, question, shown, "text/plain")
-    code = answer.headers.get(EXIT_CODE, "0")
+    first, *more = _pages(server, question, shown, "text/plain")
+    # A list that comes in pages has its head once.
+    out = first.text + "".join(page.text.partition("\n")[2] for page in more)
+    code = first.headers.get(EXIT_CODE, "0")
     return Said(
-        safe(server.at.masked(answer.text), colour=on.colour),
-        safe(server.at.masked(unquote(answer.headers.get(STDERR, "")))),
+        safe(server.at.masked(out), colour=on.colour),
+        safe(server.at.masked(unquote(first.headers.get(STDERR, "")))),
         int(code) if code.isascii() and code.isdigit() else 0,
     )
 
@@ -62,7 +64,21 @@ def bytes_of(server: Server, question: Question) -> tuple[bytes, str]:
 
 def data(server: Server, question: Question) -> dict[str, Any]:
     """Return the same as JSON."""
-    return server.object_of(_asked(server, question, {}, "application/json"))
+    whole, *more = [server.object_of(page) for page in _pages(server, question, {}, "application/json")]
+    for page in more:
+        for name, rows in page.items():
+            if isinstance(rows, list):
+                whole[name] += rows
+    return whole
+
+
+def _pages(server: Server, question: Question, shown: Mapping[str, Any], kind: str) -> Iterator[Response]:
+    """Yield the answer, and those that it leads to where it is the first page of a list."""
+    answer = _asked(server, question, shown, kind)
+    yield answer
+    while after := parse_qs(urlsplit(answer.links.get("next", {}).get("url", "")).query).get("after"):
+        answer = _asked(server, question, {**shown, "after": after[0]}, kind)
+        yield answer
 
 
 def _asked(server: Server, question: Question, shown: Mapping[str, Any], kind: str) -> Response:

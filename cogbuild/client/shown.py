@@ -43,7 +43,8 @@ def model_lines(model: dict[str, Any], repo: str) -> Iterator[str]:
 
 def ending_lines(end: dict[str, Any]) -> Iterator[str]:
     """Yield what a run says at its end."""
-    for line in end.get("lines") or ():
+    # Cancelled before it came to a run's end, there are no totals.
+    for line in end.get("lines") or ([str(end.get("state"))] if end.get("state") == "cancelled" else []):
         yield from (printable(part) for part in str(line).split("\n"))
 
 

@@ -103,6 +103,31 @@ def test_every_question_has_the_answer_that_it_has_there(site: Sandbox, inside: 
 
 
 @pytest.mark.slow
+def test_a_list_that_comes_in_pages_is_one_list(
+    site: Sandbox, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More models than a server tells at once are asked for page by page."""
+    import httpx
+
+    def two(self: httpx.Client, method: str, url: str, **more: Any) -> httpx.Response:
+        more["params"] = {**more["params"], "limit": 2}
+        return asked(self, method, url, **more)
+
+    asked = httpx.Client.request
+    with serving(site) as server:
+        monkeypatch.setattr(httpx.Client, "request", two)
+        for more in ([], ["--json"]):
+            there = inside("models", "ls", *more, "--server", server.url)
+            assert ages(there[1]) == ages(inside("models", "ls", *more)[1])
+            assert there[1].count(b"118b24ef5959") == 2
+
+
+def ages(text: bytes) -> bytes:
+    """Replace what moves as time goes by."""
+    return re.sub(rb" +\d+ s\b", b" T", text)
+
+
+@pytest.mark.slow
 def test_bytes_of_a_log_arrive_as_they_are(site: Sandbox, inside: Inside) -> None:
     """--raw prints control characters and bytes that are no UTF-8; followed, a log is text."""
     words = ["logs", rows(inside)[0]["model"], "broken", "--raw"]
