@@ -27,6 +27,8 @@ from .wire import json_of_tensor, tensor_from_json
 if TYPE_CHECKING:
     from mlserver.types import InferenceRequest, RequestInput
 
+    from .tensors import Tensor
+
 _PATIENCE = 600.0  # seconds for setup()
 
 
@@ -77,9 +79,7 @@ class CogRuntime(MLModel):
             raise MLServerError(str(error), 503) from None
         except (PredictionFailed, Unfit) as error:
             raise MLServerError(str(error), 500) from None
-        outputs = [
-            ResponseOutput(**json_of_tensor(tensor)) for tensor in made if not wanted or tensor.name in wanted
-        ]
+        outputs = [_output(tensor) for tensor in made if not wanted or tensor.name in wanted]
         return InferenceResponse(
             model_name=self.name, model_version=self.version, id=payload.id, outputs=outputs
         )
@@ -96,6 +96,13 @@ def _tensor(item: RequestInput) -> Any:
         "datatype": str(getattr(item.datatype, "value", item.datatype)),
     }
     return tensor_from_json({**row, "parameters": parameters, "data": list(item.data.root)})
+
+
+def _output(tensor: Tensor) -> ResponseOutput:
+    row = json_of_tensor(tensor)
+    if tensor.datatype == "BYTES":  # gRPC takes bytes alone, and HTTP makes text of them
+        row["data"] = [item.encode() for item in row["data"]]
+    return ResponseOutput(**row)
 
 
 def _check_python(wanted: str) -> None:

@@ -7,15 +7,17 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from adapter_runs import KIT
+from adapter_runs import EXAMPLES, KIT, environment
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_serving import STAND_IN, until
@@ -299,24 +301,30 @@ def test_no_body_does_more_than_be_refused(body: bytes, header: str | None) -> N
 
 
 @contextlib.contextmanager
-def served(command: list[str] = STAND_IN, schema: Any = None, **env: str) -> Iterator[str]:
+def served(
+    command: list[str] = STAND_IN, schema: str = "", cwd: Path | None = None, **env: str
+) -> Iterator[str]:
     """The protocol above a Cog server, as it stands in an image; yields its address."""
     text = "import sys; from serving.open_inference import main; main(sys.argv[1], command=sys.argv[2:])"
     place = KIT / "cogbuild_adapter"
     process = subprocess.Popen(
         [sys.executable, "-c", text, schema, *command],
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(place), "PORT": "0", "HOST": "127.0.0.1", **env},
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
+    drain = threading.Thread(target=process.stderr.read)  # a full pipe would stop the server
     try:
         port = int(process.stderr.readline().split("port ")[1].split(",")[0])
+        drain.start()
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.stderr.close()
         assert process.wait(30) == 0
+        drain.join(30)
+        process.stderr.close()
 
 
 def asked(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
@@ -390,3 +398,51 @@ def test_the_protocol_is_served_above_cog(tmp_path: Path) -> None:
         assert asked(f"{model}/versions/2")[:2] == (404, {"error": "the version here is 1, not 2"})
         assert asked(f"{url}/v1")[:2] == (404, {"error": "there is no /v1"})
         assert asked(f"{model}/infer")[0] == asked(f"{model}/ready", b"{}")[0] == 405
+
+
+#: Triton's client, four requests at once, in binary; prints the languages and how no text is refused.
+CLIENT = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import numpy, tritonclient.http as triton
+
+def ask(text):
+    client = triton.InferenceServerClient(sys.argv[1], network_timeout=60)
+    sent = triton.InferInput("text", [1], "BYTES")
+    sent.set_data_from_numpy(numpy.array([text.encode()], dtype=object))
+    return client.infer("model", [sent]).as_numpy("language").tolist()
+
+with ThreadPoolExecutor(4) as pool:
+    print(list(pool.map(ask, ["Where is the nearest station?"] * 4)))
+try:
+    ask("")
+except triton.InferenceServerException as error:
+    print(error.status(), error.message())
+"""
+
+
+@pytest.mark.slow
+def test_tritons_client_is_understood_above_cogs_real_server(tmp_path: Path) -> None:
+    """Requests that come at once all get their answer; what Cog refuses is the client's mistake."""
+    python = environment("cog>=0.23,<0.24", "tritonclient[http]>=2.60") / "bin" / "python"
+    model = tmp_path / "model"
+    shutil.copytree(EXAMPLES / "text-language", model)
+    write = "import json; from cogbuild_adapter.schema import schema; print(json.dumps(schema('predict.py:Predictor')))"
+    env = {"PYTHONPATH": str(KIT), "PATH": f"{python.parent}:/usr/bin:/bin"}
+    described = subprocess.run(
+        [python, "-c", write], cwd=model, env=env, capture_output=True, check=True
+    ).stdout
+    (model / ".cog").mkdir()
+    for file in (tmp_path / "schema.json", model / ".cog" / "openapi_schema.json"):
+        file.write_bytes(described.splitlines()[-1])
+    command = ["python", "-m", "cog.server.http", "--host", "127.0.0.1"]
+    variables = {"COG_PREDICT_TYPE_STUB": "predict.py:Predictor", "PATH": env["PATH"]}
+    with served(command, str(tmp_path / "schema.json"), cwd=model, **variables) as url:
+        until(lambda: asked(f"{url}/v2/health/ready")[0] == 200, 60)
+        done = subprocess.run(
+            [python, "-c", CLIENT, url.removeprefix("http://")], capture_output=True, text=True, check=False
+        )
+    first, second = done.stdout.splitlines()
+    assert first == str([["en"]] * 4).replace("'en'", "b'en'"), done.stderr
+    assert second.startswith("400 ")
+    assert "text" in second

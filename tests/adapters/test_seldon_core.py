@@ -95,14 +95,28 @@ class Predictor(BasePredictor):
 """
 
 
+#: Asks MLServer over gRPC; its arguments are port and model.
+OVER_GRPC = """
+import sys
+import grpc
+from mlserver.grpc import dataplane_pb2 as plane, dataplane_pb2_grpc as calls
+
+picture = plane.InferTensorContents(bytes_contents=[b"\\xff\\x00"])
+tensor = plane.ModelInferRequest.InferInputTensor(name="picture", datatype="BYTES", shape=[1], contents=picture)
+stub = calls.GRPCInferenceServiceStub(grpc.insecure_channel("127.0.0.1:" + sys.argv[1]))
+answer = stub.ModelInfer(plane.ModelInferRequest(model_name=sys.argv[2], inputs=[tensor]), timeout=60)
+print({item.name: list(item.contents.bytes_contents) for item in answer.outputs if item.datatype == "BYTES"})
+"""
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """Return the files below *folder*."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @contextlib.contextmanager
-def mlserver(folder: Path, place: Path) -> Iterator[str]:
-    """Run an MLServer that has nothing but itself; yields the address of the folder's model."""
+def mlserver(folder: Path, place: Path) -> Iterator[tuple[str, str]]:
+    """Run an MLServer that has nothing but itself; yields the address of the folder's model, and gRPC's port."""
     ports = dict(zip(("HTTP", "GRPC", "METRICS"), (registries.free_port() for _ in range(3)), strict=True))
     env = {f"MLSERVER_{kind}_PORT": str(port) for kind, port in ports.items()}
     bare = environment("mlserver>=1.7.1,<2", "uvloop<0.22")
@@ -115,7 +129,7 @@ def mlserver(folder: Path, place: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield f"http://127.0.0.1:{ports['HTTP']}/v2/models/{name}"
+        yield f"http://127.0.0.1:{ports['HTTP']}/v2/models/{name}", str(ports["GRPC"])
     finally:
         process.terminate()
         process.wait(30)
@@ -153,7 +167,8 @@ def test_the_folder_brings_all_that_the_model_needs(tmp_path: Path) -> None:
             return asked(f"{url}/ready")[0] == 200
         return False
 
-    with mlserver(folder, tmp_path) as url:
+    bare = environment("mlserver>=1.7.1,<2", "uvloop<0.22")
+    with mlserver(folder, tmp_path) as (url, port):
         until(lambda: up(url), 120)
         assert asked(url)[1]["outputs"][0] == {"name": "words", "datatype": "BYTES", "shape": [-1]}
         twice, loud = row("times", "INT32", [2]), row("loud", "BOOL", [True])
@@ -177,11 +192,14 @@ def test_the_folder_brings_all_that_the_model_needs(tmp_path: Path) -> None:
         assert (code, "times" in answer["error"]) == (400, True)
         code, answer = infer(url, row("times", "INT64", [3]))
         assert (code, answer["error"].endswith("three is too many")) == (500, True)
+        command = [str(bare / "bin" / "python"), "-c", OVER_GRPC, port, url.rpartition("/")[2]]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        wanted = {"words": [b"a"], "picture": [b"/wA="], "facts": [b'{"n": [1], "sum": "af13"}']}
+        assert said.stdout == f"{wanted}\n", said.stderr
     script = (
         "import sys; from importlib import import_module; import_module(sys.argv[1])._check_python('3.9')"
     )
     runtime = next(path.name for path in folder.glob("cog_runtime_*"))
-    bare = environment("mlserver>=1.7.1,<2", "uvloop<0.22")
     done = subprocess.run(
         [bare / "bin" / "python", "-c", script, f"{runtime}.runtime"],
         cwd=folder,
