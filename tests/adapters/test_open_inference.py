@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -398,6 +399,33 @@ def test_the_protocol_is_served_above_cog(tmp_path: Path) -> None:
         assert asked(f"{model}/versions/2")[:2] == (404, {"error": "the version here is 1, not 2"})
         assert asked(f"{url}/v1")[:2] == (404, {"error": "there is no /v1"})
         assert asked(f"{model}/infer")[0] == asked(f"{model}/ready", b"{}")[0] == 405
+
+
+@pytest.mark.slow
+def test_a_client_that_has_gone_costs_no_prediction(tmp_path: Path) -> None:
+    """It waited for a busy model and gave up: its turn passes at once to who still waits."""
+    number, text = {"type": "number"}, {"type": "string"}
+    takes = {"type": "object", "properties": {"sleep": number, "output": text}}
+    schema = tmp_path / "schema.json"
+    schema.write_text(json.dumps({"components": {"schemas": {"Input": takes, "Output": text}}}))
+
+    def body(seconds: float) -> bytes:
+        rows = [row("sleep", "FP64", [seconds]), row("output", "BYTES", ["a"])]
+        return json.dumps({"inputs": rows}).encode()
+
+    with served(schema=str(schema)) as url:
+        until(lambda: asked(f"{url}/v2/health/ready")[0] == 200)
+        infer = f"{url}/v2/models/model/infer"
+        first = threading.Thread(target=asked, args=(infer, body(0.6)))
+        first.start()
+        time.sleep(0.2)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                urllib.request.urlopen(infer, body(3), timeout=0.05)
+        began = time.monotonic()
+        assert asked(infer, body(0))[0] == 200
+        assert time.monotonic() - began < 2.5
+        first.join()
 
 
 #: Triton's client, four requests at once, in binary; prints the languages and how no text is refused.
