@@ -6,6 +6,7 @@ the next one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -147,12 +148,24 @@ class Shelf:
             places.remove()
 
 
+def _note_files(work: str | os.PathLike[str]) -> Iterator[Path]:
+    # Not by a pattern: that gives up where a directory goes between being listed and being looked into.
+    with contextlib.suppress(FileNotFoundError):
+        for directory in list(os.scandir(work)):
+            if not directory.is_dir(follow_symlinks=False):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                for name in os.listdir(directory):
+                    if name.startswith(_PREFIX) and name.endswith(_NOTE):
+                        yield Path(directory, name)
+
+
 def notes_in(work: str | os.PathLike[str]) -> Iterator[tuple[Path, Note]]:
     """Yield the notes in every process's directory below *work*, with that directory.
 
     Those of runs that have ended, or whose process has, are among them.
     """
-    for path in sorted(Path(work).glob(f"*/{_PREFIX}*{_NOTE}")):
+    for path in sorted(_note_files(work)):
         try:
             with path.open("rb") as file:
                 yield path.parent, Note(*json.loads(file.readline(_LARGEST_NOTE)))
