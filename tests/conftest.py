@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import stat
@@ -21,6 +22,10 @@ from cogbuild.engine import Event, Line, Note, Result, Status
 from cogbuild.planner import Judged, Plan, Planner, Selection
 from cogbuild.project import Project
 from cogbuild.tasks.running import Run, run_plan
+
+# Most of what tests do is to start Python, and most of that is to compile: whatever this machine says, it is kept.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 MODEL = """build:
   python_version: "3.11"
@@ -221,6 +226,12 @@ def podman(site: Any) -> Any:
     if site.trouble:
         pytest.skip(site.trouble)
     return site.podman
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over all that stays until the end: modules and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -47,7 +47,7 @@ def alive(marker: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_many_processes_want_one_pair(box: Sandbox, count: int) -> None:
     """One execution; all the others wait, find it done and exit with 0."""
     box.adapter(

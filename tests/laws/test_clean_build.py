@@ -224,7 +224,7 @@ def sequences(choices: st.SearchStrategy[str], most: int) -> st.SearchStrategy[l
     return st.lists(st.tuples(EVENTS, choices), min_size=1, max_size=most)
 
 
-@settings(max_examples=8, deadline=None, database=None)
+@settings(max_examples=5, deadline=None, database=None)
 @given(sequences(WHOLE, 6))
 def test_an_incremental_build_equals_a_clean_one(steps: list[Step]) -> None:
     """Edits, reverts, losses, failures, adapters that come and go: the result is the one of a clean build."""

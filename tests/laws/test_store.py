@@ -116,7 +116,7 @@ def _under(examples: int, steps: int) -> None:
 
 def test_a_store_agrees_with_itself_whatever_is_done_to_it() -> None:
     """Some short histories."""
-    _under(6, 8)
+    _under(4, 8)
 
 
 @pytest.mark.slow
