@@ -95,30 +95,36 @@ echo "$COG_OUTPUT_DIR/made.txt"
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
-def test_the_server_is_begun_again_in_the_middle(box: Sandbox, kill: bool) -> None:
-    """The job is taken up where it was, and so is what it says: the client waits, and ends well."""
-    go = box.root / "go"
+def begun(box: Sandbox) -> tuple[subprocess.Popen[str], Serving]:
+    """Return a build whose adapter waits for the file ``go``, and the server."""
     box.adapter("cog-test")
-    box.adapter("wait", box.counting("wait", WAITING.format(go=go)))
+    box.adapter("wait", box.counting("wait", WAITING.format(go=box.root / "go")))
     box.model("m")
     server = Serving(box)
     build = subprocess.Popen(
         [*COGBUILD, "build", box.root / "models" / "m", "--server", server.url, "--repo", "ada/m"],
         cwd=box.root / "site",
         env=environment(),
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    return build, server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
+def test_the_server_is_begun_again_in_the_middle(box: Sandbox, kill: bool) -> None:
+    """The job is taken up where it was, and so is what it says: the client waits, and ends well."""
+    build, server = begun(box)
     deadline = time.monotonic() + 30
     while box.ran() != ["m cog-test", "m wait"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     server.end(kill=kill)
     time.sleep(0.3)
-    go.touch()
+    (box.root / "go").touch()
     server.begin()
     out, err = build.communicate(timeout=60)
     server.end()
@@ -153,19 +159,7 @@ def test_a_server_that_does_not_come_back_is_given_up(box: Sandbox) -> None:
 
 def interrupted(box: Sandbox, number: int) -> tuple[subprocess.Popen[str], Serving]:
     """Return a build that has been sent a signal while its adapter ran, and the server."""
-    box.adapter("cog-test")
-    box.adapter("wait", box.counting("wait", WAITING.format(go=box.root / "go")))
-    box.model("m")
-    server = Serving(box)
-    build = subprocess.Popen(
-        [*COGBUILD, "build", box.root / "models" / "m", "--server", server.url, "--repo", "ada/m"],
-        cwd=box.root / "site",
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    build, server = begun(box)
     assert build.stderr is not None
     while "begun" not in build.stderr.readline():
         pass
