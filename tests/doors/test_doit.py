@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Sandbox
+from warm import Warm
 
 from cogbuild import library
 
@@ -25,8 +27,9 @@ def task_own():
 class Doit:
     """Runs the real ``doit`` in the sandbox's site."""
 
-    def __init__(self, box: Sandbox) -> None:
+    def __init__(self, box: Sandbox, warm: Warm) -> None:
         self.box = box
+        self.warm = warm
         self.site = box.root / "site"
         (self.site / "doit.cfg").write_text("[GLOBAL]\nloader = cogbuild\n")
         (self.site / "dodo.py").write_text("")
@@ -34,15 +37,7 @@ class Doit:
     def __call__(self, *args: str, code: int | None = 0) -> str:
         """Run doit and return what it wrote to both streams."""
         env = {**os.environ, **self.box.environ}
-        ended = subprocess.run(
-            [sys.executable, "-m", "doit", *args],
-            cwd=self.site,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ended = self.warm.run("doit", *args, cwd=self.site, env=env)
         assert code is None or ended.returncode == code, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr
 
@@ -52,14 +47,22 @@ class Doit:
         return next(name for name in lines if f"/{repo}@" in name and name.endswith(f":{adapter}"))
 
 
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    """A process that has imported doit and what is ours."""
+    started = Warm()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def doit(box: Sandbox) -> Doit:
+def doit(box: Sandbox, warm: Warm) -> Doit:
     """Real doit in a site with two models and two adapters."""
     box.adapter("one")
     box.adapter("two")
     box.add("a")
     box.add("b")
-    return Doit(box)
+    return Doit(box, warm)
 
 
 def test_doit_builds_what_is_not_fresh_and_says_so(doit: Doit) -> None:
