@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,4 +169,36 @@ def test_many_uploads_at_once(tmp_path: Path) -> None:
     assert len(listed(server.client)) == 20
     assert site.ran() == ["words one"] * 20 + ["words test"] * 20 + ["words two"] * 20
     assert server.stop() == 0
+    site.check()
+
+
+def test_a_cron_job_beside_the_server(site: Site) -> None:
+    """The README's line runs `doit` in the directory that a server works on; each pair is built once, by either."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    line = next(line for line in readme.splitlines() if line.startswith("*/10 * * * *"))
+    command = line.removeprefix("*/10 * * * *").strip().replace("/srv/models", str(site.root))
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(
+        [sys.executable, "-m", "cogbuild", "init", str(site.root)], check=True, capture_output=True
+    )
+    site.data = site.root / ".cogbuild"
+    (site.root / "cogbuild.yaml").write_text("adapters: [adapters/one]\nmodels: [models/*]\n")
+    live = site.root / "models" / "live"
+    live.mkdir(parents=True)
+    with zipfile.ZipFile(io.BytesIO(zip_of("live"))) as archive:
+        archive.extractall(live)
+    site.names = ["cog-test"]  # the other is named by the settings
+    server = site.start("--backfill", "off")
+    _, heard = _begun(site, server, "slow")
+    beside = subprocess.Popen(["/bin/sh", "-c", command], env=environ)
+    log = site.root / "doit.log"
+    eventually(lambda: log.exists() and "waiting for it" in log.read_text(), 30)
+    site.go.touch()
+    assert beside.wait(30) == 0
+    eventually(lambda: any('"type":"model"' in line for line in heard))
+    assert sorted(site.ran()) == ["live one", "words one", "words test"]
+    assert subprocess.run(["/bin/sh", "-c", command], env=environ, check=False).returncode == 0
+    assert log.read_text().splitlines()[-1] == "2 fresh"
+    assert len(listed(server.client, "local/live")) == 1
+    server.stop()
     site.check()
