@@ -43,7 +43,7 @@ def chosen(count: int, sample: int) -> list[int]:
     """
     share, _, of = os.environ.get("EVERY_STEP", "").partition("/")
     if of:
-        steps = list(range(int(share) - 1, count, int(of)))
+        steps = list(range(int(share) - 1, count, int(of))) or [count - 1]  # more shares than steps
     elif share or count <= sample:
         steps = list(range(count))
     else:
