@@ -20,6 +20,7 @@ from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard
 from cogbuild.server.answers import REFUSALS, answer, status_of
 from cogbuild.server.limits import Limits, Patient
+from cogbuild.server.observing import Observed, lines_on
 from cogbuild.server.pages.refused import refused_page, wants_page
 from cogbuild.server.v2.root import Versioned
 
@@ -44,6 +45,7 @@ ROUTERS = (
     "v2.logs",
     "v2.changes",
     "v2.contents",
+    "metrics",
 )
 #: And of pages for people.
 PAGES = ("session", "matrix", "pair", "jobs")
@@ -83,6 +85,7 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
     app.add_middleware(Limits, settings=lambda: service.project.settings.server, refuse=_refuses)
     app.add_middleware(Guard, project=service.project, always=tokens, refuse=_refuses)
     app.add_middleware(Versioned)
+    app.add_middleware(Observed, numbers=service.numbers)
     app.add_exception_handler(CogbuildError, _refused)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http)
@@ -152,7 +155,8 @@ class _Server(uvicorn.Server):
 
 
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
-    """Serve on a socket that listens until SIGINT or SIGTERM."""
+    """Serve on a socket that listens until SIGINT or SIGTERM; requests and jobs are told on stderr, a line of JSON each."""
+    lines_on()
     config = uvicorn.Config(
         create_app(service, tokens=tokens),
         http=Patient,

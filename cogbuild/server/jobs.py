@@ -81,7 +81,8 @@ class Active:
 class Jobs:
     """The queue, its threads and its feeds.
 
-    *work* does one job; *ended* clears up after one that is not taken up again, however it ended.
+    *work* does one job; *ended* clears up after one that is not taken up again, however it ended; *tell* hears of each
+    that begins or ends.
     """
 
     def __init__(
@@ -91,11 +92,13 @@ class Jobs:
         ended: Callable[[JobRow], None],
         *,
         threads: int,
+        tell: Callable[..., None],
     ) -> None:
         self.project = project
         self.feeds = Feeds(project.data / "logs" / "jobs")
         self._work = work
         self._ended = ended
+        self._tell = tell
         self._size = threads
         self._turn = threading.Condition()
         self._active: dict[str, Active] = {}
@@ -226,6 +229,7 @@ class Jobs:
 
     def _begun(self, row: JobRow) -> Active:
         self.project.database.write(lambda con: jobs.start(con, row.id))
+        self._tell(row, "running")
         active = self._active[row.id] = Active(
             row, self.feeds.open(row.id).say, lambda model: self._about(row.id, model)
         )
@@ -264,6 +268,7 @@ class Jobs:
                 models.retire(con, eid)
 
         self.project.database.write(over)
+        self._tell(row, state, code)
         self._ended(row)
         self.feeds.open(row.id).say(last)
         self.feeds.close(row.id)

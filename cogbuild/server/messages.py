@@ -38,13 +38,21 @@ def as_of_2021(line: bytes) -> dict[str, Any] | None:
 
 
 class Telling:
-    """Watches a run for a job: each event becomes a message. *model* is the whole ID where all pairs are of one model."""
+    """Watches a run for a job: each event becomes a message, and is counted.
+
+    *model* is the whole ID where all pairs are of one model.
+    """
 
     def __init__(
-        self, project: Project, say: Callable[[dict[str, Any]], None], model: str | None = None
+        self,
+        project: Project,
+        say: Callable[[dict[str, Any]], None],
+        count: Callable[[Event], None],
+        model: str | None = None,
     ) -> None:
         self._project = project
         self._say = say
+        self._count = count
         self._model = model
 
     def __call__(self, event: Event) -> None:
@@ -53,6 +61,7 @@ class Telling:
         if not model and isinstance(event, Result):
             model = model_of(self._project, event.pair)
         self._say(message_of(event, model))
+        self._count(event)
 
     def expect(self, pairs: int) -> None:
         """Say that so many more pairs are going to run."""

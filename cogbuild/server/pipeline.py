@@ -164,7 +164,7 @@ class Pipeline:
     ) -> Iterator[Run]:
         service = self.service
         workers = min(jobs or service.workers, service.workers)
-        telling = Telling(self.project, active.say, active.model)
+        telling = Telling(self.project, active.say, service.numbers.heard, active.model)
         with contextlib.ExitStack() as stack:
             run = Run(self.project, plan, jobs=workers, watcher=telling, slots=slots or service.slots)
             active.runs(run)

@@ -16,6 +16,7 @@ from cogbuild.errors.server import AnotherServer
 from cogbuild.server.backfill import Backfill
 from cogbuild.server.intake import Intake
 from cogbuild.server.jobs import Jobs
+from cogbuild.server.observing import Numbers
 from cogbuild.server.pipeline import Pipeline
 from cogbuild.server.testing import TEST_ADAPTER
 
@@ -51,8 +52,15 @@ class Service:
         for _ in range(self.workers):
             self.slots.put(None)
         self.backfill = Backfill(self, backfill)
+        self.numbers = Numbers()
         self.pipeline = Pipeline(self)
-        self.jobs = Jobs(project, self.pipeline.work, self.pipeline.ended, threads=self.workers + SPARE)
+        self.jobs = Jobs(
+            project,
+            self.pipeline.work,
+            self.pipeline.ended,
+            threads=self.workers + SPARE,
+            tell=self.numbers.job,
+        )
         self.intake = Intake(project)
         self._reading = threading.Lock()
         self._lock: int | None = None
