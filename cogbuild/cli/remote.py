@@ -141,8 +141,7 @@ def follow_job(server: Server, job: str, heard: Heard, *, command: str) -> dict[
             try:
                 return follow(server, job, heard, goes_on=goes_on)
             except KeyboardInterrupt:
-                heard.speaker.watch.close()
-                wish = "no" if cancelled else _asked()
+                wish = "no" if cancelled else _asked(heard)
                 if wish == "no":
                     _leave(goes_on, 130, cancelled=cancelled)
                 if wish == "yes":
@@ -161,14 +160,15 @@ def _leave(goes_on: str, code: int, *, cancelled: bool) -> None:
     raise Failure(code)
 
 
-def _asked() -> str:
+def _asked(heard: Heard) -> str:
     """Return what is to become of a job: "yes" cancels it, "no" leaves it, "watch" goes on as if nothing had been."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return "no"
-    click.echo("\ncancel the work on the server too? [y]es, [n]o, [w]atch on: ", err=True, nl=False)
     try:
+        heard.speaker.watch.close()
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return "no"
+        click.echo("\ncancel the work on the server too? [y]es, [n]o, [w]atch on: ", err=True, nl=False)
         answer = sys.stdin.readline().strip().lower()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # asked twice: nobody wants to be asked
         click.echo(err=True)
         return "no"
     words = {"y": "yes", "yes": "yes", "w": "watch", "watch": "watch"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cogbuild.client.http import Server
     from cogbuild.report.watching import Watcher
 
-__all__ = ["Heard", "Speaker", "begin", "cancel", "follow"]
+__all__ = ["Heard", "Speaker", "begin", "begun", "cancel", "follow"]
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -77,10 +77,15 @@ class Heard:
 def begin(server: Server, at: str, asked: dict[str, Any]) -> str:
     """Have the server begin a job, once however often the connection breaks; return its ID."""
     headers = {"idempotency-key": secrets.token_hex(16)}
-    said = server.ask_json("POST", at, json=asked, headers=headers)
-    if not isinstance(said.get("job"), str):
+    return begun(server, server.ask_json("POST", at, json=asked, headers=headers))
+
+
+def begun(server: Server, said: dict[str, Any]) -> str:
+    """Return the ID of the job that an answer names: it is shown and pasted, so it has to be a plain word."""
+    job = said.get("job")
+    if not isinstance(job, str) or not (job.isascii() and job.isalnum()):
         raise AnswerNotUnderstood(server=server.at.url, reason="it named no job")
-    return str(said["job"])
+    return job
 
 
 def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str, Any]:

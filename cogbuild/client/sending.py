@@ -8,6 +8,7 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from cogbuild.client.jobs import begun
 from cogbuild.client.pack import manifest, pieces
 from cogbuild.errors.client import AnswerNotUnderstood
 
@@ -78,10 +79,7 @@ def send(
         if answer.status_code == 409 and (wanted := server.object_of(answer).get("missing")):
             missing = _entries(server, model, wanted)
             continue
-        said = server.object_of(server.checked(answer))
-        if not isinstance(said.get("job"), str):
-            raise AnswerNotUnderstood(server=server.at.url, reason="it named no job")
-        return Accepted(said["job"], files, size)
+        return Accepted(begun(server, server.object_of(server.checked(answer))), files, size)
     raise AnswerNotUnderstood(server=server.at.url, reason="it wants the same files again and again")
 
 

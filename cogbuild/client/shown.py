@@ -35,7 +35,7 @@ class Screen:
 
 def model_lines(model: dict[str, Any], repo: str) -> Iterator[str]:
     """Yield a model as its server describes it: its ID, then its artifacts."""
-    yield f"{printable(str(model.get('id', '?')))}  {repo}"
+    yield printable(f"{model.get('id', '?')}  {repo}")
     for item in model.get("artifacts") or ():
         if isinstance(item, dict):
             yield printable(f"{item.get('target', '?')}: {item.get('uri', '?')}")

@@ -79,6 +79,7 @@ def event_of(message: Mapping[str, Any]) -> Event | None:
     pair = message.get("pair")
     if not isinstance(pair, str):
         return None
+    pair = printable(pair)  # whoever tells us of it may have called it anything
     if message.get("type") == "log_line":
         return Line(pair, _text(message.get("data")).encode("utf-8", "surrogateescape"))
     said = message.get("event")
@@ -105,7 +106,7 @@ def _result(pair: str, said: Mapping[str, Any]) -> Result:
         float(said.get("seconds") or 0),
         tuple(
             Artifact(
-                _text(row.get("name")),
+                printable(_text(row.get("name"))),
                 _text(row.get("uri")),
                 row.get("media_type"),
                 row.get("digest"),

@@ -96,3 +96,12 @@ def test_the_end_has_the_totals() -> None:
 def test_a_message_of_no_event_is_none(message: dict[str, object]) -> None:
     """Stages of an upload, and what a newer server says, are no events."""
     assert event_of(message) is None
+
+
+def test_names_that_a_server_invents_act_on_no_terminal() -> None:
+    """Pairs and artifacts are named by whoever sends the message; they are escaped before they are shown."""
+    said = {"kind": "result", "status": "built", "artifacts": [{"name": "\x1b[2J", "uri": "\x1b[31mx:y"}]}
+    event = event_of({"type": "status", "pair": "a/b@\x1b]0;evil\x07:c", "event": said})
+    assert event is not None
+    assert "\x1b" not in shown([event])[0]
+    assert shown([event])[0] == ("built    a/b@\\x1b]0;evil\\x07:c  0.0 s\n  \\x1b[2J: \\x1b[31mx:y\n")
