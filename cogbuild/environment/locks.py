@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,21 +89,29 @@ def make_request(
 
 
 def _normalised(requirement: str, asked_by: str) -> str:
-    from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.utils import canonicalize_name
+    from packaging.requirements import InvalidRequirement
 
     text = requirement.strip()
     try:
-        parsed = Requirement(text)
+        normal, url = _parsed(text)
     except InvalidRequirement as trouble:
         if text.startswith(("git+https://", "git+ssh://", "https://")):  # pip and uv take a bare URL too
             return text
         reason = str(trouble).split("\n", 1)[0]
         raise UnreadableRequirement(requirement=text, asked_by=asked_by, reason=reason) from None
-    parsed.name = canonicalize_name(parsed.name)
-    if parsed.url and (parsed.url.startswith(("file:", "git+file:")) or "://" not in parsed.url):
+    if url and (url.startswith(("file:", "git+file:")) or "://" not in url):
         raise PathRequirement(requirement=text, asked_by=asked_by)
-    return str(parsed)
+    return normal
+
+
+@lru_cache(maxsize=4096)  # the same few are asked for with every model of a listing
+def _parsed(text: str) -> tuple[str, str | None]:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    parsed = Requirement(text)
+    parsed.name = canonicalize_name(parsed.name)
+    return str(parsed), parsed.url
 
 
 def resolve(

@@ -216,7 +216,8 @@ def _revive(kind: type[T], raw: dict[str, Any]) -> T:
         values["examples"] = tuple(_revive(Example, item) for item in values["examples"])
     if kind is Settings:
         values["models"] = tuple(_revive(ModelSource, item) for item in values["models"])
-        values["server"] = _revive(ServerSettings, values["server"])
+        if "server" in values:  # as above
+            values["server"] = _revive(ServerSettings, values["server"])
     if kind is Example:
         values = raw
     return kind(**values)

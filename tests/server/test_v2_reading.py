@@ -75,8 +75,16 @@ QUESTIONS: list[tuple[str, list[str], type[BaseModel]]] = [
     ("/attempts/{a}/bad/log", ["logs", "{a}", "bad"], shapes.Log),
     ("/artifacts", ["artifacts", "ls"], shapes.Artifacts),
     ("/artifacts?lost=1", ["artifacts", "ls", "--lost"], shapes.Artifacts),
-    ("/plan", ["adapt", "--dry-run"], shapes.Plan),
-    ("/plan?repo=local/a&force=1", ["adapt", "--dry-run", "--repo", "local/a", "--force"], shapes.Plan),
+    (
+        "/plan?adapter=count&adapter=bad",
+        ["adapt", "--dry-run", "--adapter", "count", "--adapter", "bad"],
+        shapes.Plan,
+    ),
+    (
+        "/plan?repo=local/a&force=1&adapter=not",
+        ["adapt", "--dry-run", "--repo", "local/a", "--force", "--adapter", "not"],
+        shapes.Plan,
+    ),
     ("/cache/stats", ["cache", "stats"], shapes.CacheStats),
 ]
 
