@@ -140,15 +140,16 @@ def _sent(headers: Mapping[str, str]) -> str | None:
 # -- at an endpoint ---------------------------------------------------------------------------------------------------
 
 
-def needs(action: str, *, everywhere: bool = False) -> Callable[[F], F]:
-    """Say which action an endpoint needs: in the repo that its path names as ``{user}/{name}``, else *everywhere*.
+def needs(*actions: str, everywhere: bool = False) -> Callable[[F], F]:
+    """Say which action an endpoint needs, one of several will do: in the repo that its path names as ``{user}/{name}``,
+    else *everywhere*.
 
     An endpoint whose path names no repo and that does not need it everywhere judges what it finds by itself, with the
     request's grant; so it is marked too, and an endpoint without a mark does not come to be.
     """
 
     def marked(endpoint: F) -> F:
-        endpoint.__needs__ = (action, everywhere)  # type: ignore[attr-defined]
+        endpoint.__needs__ = (actions, everywhere)  # type: ignore[attr-defined]
         return endpoint
 
     return marked
@@ -165,10 +166,11 @@ class Guarded(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return FastAPI's own handler behind the judgement."""
         handle = super().get_route_handler()
-        action, everywhere = self.endpoint.__needs__  # type: ignore[attr-defined]
+        actions, everywhere = self.endpoint.__needs__  # type: ignore[attr-defined]
 
         async def judged(request: Request) -> Response:
             grant: Grant = request.state.grant
+            action = next((item for item in actions if item in grant.can), actions[0])
             user, name = request.path_params.get("user"), request.path_params.get("name")
             if user is not None and name is not None:
                 grant.require(action, f"{user}/{name}")

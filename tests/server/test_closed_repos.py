@@ -44,6 +44,34 @@ def secrets_of(project: Project) -> tuple[dict[str, str], dict[str, str]]:
     return real, never | {"user": "nobody", "name": "nothing"}
 
 
+def test_who_starts_a_job_may_follow_and_cancel_it(box: Sandbox) -> None:
+    """A token that may push and nothing else hears of its own jobs, and of no other's."""
+    with box.project() as project:
+        service = Service(project)
+        token, row = make_token(project, "ada/secret", ["push"], seconds=60)
+        with served(create_app(service), lifespan="on") as (host, port):
+            asked = {
+                "models": [],
+                "repos": ["ada/secret"],
+                "adapters": [],
+                "force": False,
+                "fail_fast": False,
+            }
+            mine, other = (
+                service.jobs.submit("adapt", {**asked, "jobs": None}, repo="ada/secret", owner=owner).id
+                for owner in (row.id, "somebody")
+            )
+            headers = {"Authorization": f"Bearer {token}"}
+            with httpx.Client(
+                base_url=f"http://{host}:{port}/v2/jobs", headers=headers, timeout=20
+            ) as client:
+                assert client.get(f"/{mine}").json()["job"] == mine
+                assert client.get(f"/{mine}/events").text.startswith("id: 1\n")
+                assert client.delete(f"/{mine}").status_code == 409  # it has ended
+                said = [client.get(f"/{other}"), client.get(f"/{other}/events"), client.delete(f"/{other}")]
+                assert [item.status_code for item in said] == [404, 404, 404]
+
+
 def filled(value: Any, by: dict[str, str]) -> Any:
     """Return a path or a body with parameters put in."""
     if isinstance(value, dict):

@@ -68,14 +68,14 @@ def listed(
 
 
 @router.get("/{job}", summary="Show a job")
-@needs("read")
+@needs("read", "push", "adapt")
 def shown(job: str, request: Request, service: Here) -> dict[str, Any]:
     """Return how far a job is."""
     return job_json(_found(service, request, job))
 
 
 @router.get("/{job}/events", response_class=StreamingResponse, summary="Follow a job")
-@needs("read")
+@needs("read", "push", "adapt")
 def events(
     job: str, request: Request, service: Here, last_event_id: Annotated[int, Header(ge=0)] = 0
 ) -> StreamingResponse:
@@ -90,7 +90,7 @@ async def _events(service: Service, job: str, after: int) -> AsyncIterator[bytes
 
 
 @router.delete("/{job}", summary="Cancel a job")
-@needs("adapt")
+@needs("adapt", "push")
 def cancelled(job: str, request: Request, service: Here) -> dict[str, Any]:
     """End a job: what it has made stays, what runs is ended."""
     row = _found(service, request, job)
