@@ -141,6 +141,7 @@ def test_a_button_builds_and_the_log_grows(box: Sandbox, page: Opener) -> None:
             file.write("\n")
         at.locator("pre.log", has_text=f"step {step} <i>of</i> 3").wait_for()
     assert at.locator("pre.log").get_attribute("aria-live") == "polite"
+    assert "running for" in at.locator("#log-note").inner_text()
     with go.open("a") as file:
         file.write("\n")
     at.locator("#head .badge", has_text="fresh").wait_for()

@@ -65,7 +65,7 @@ const refresh = async () => {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.querySelectorAll("[data-live]").forEach((old) => {
       const now = page.getElementById(old.id);
-      if (now && !old.contains(document.activeElement) && !old.isEqualNode(now)) old.replaceWith(now);
+      if (now && !old.contains(document.activeElement) && !old.isEqualNode(now)) old.replaceWith(document.importNode(now, true));
     });
     const log = document.getElementById("log");
     const now = page.getElementById("log");
