@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -126,6 +127,7 @@ class Process:
             stdout=subprocess.PIPE,
             cwd=site.root,
         )
+        atexit.register(self._process.kill)  # a test that fails before it ends the server leaves none behind
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         found = re.search(r"(http://\S+)$", line.strip())
