@@ -177,7 +177,7 @@ def followed(client: httpx.Client, job: str, after: int = 0) -> list[tuple[int, 
     return [(int(n), json.loads(line)) for n, line in re.findall(r"id: (\d+)\ndata: (.*)\n\n", text)]
 
 
-def eventually(what: Any, seconds: float = 10.0) -> Any:
+def eventually(what: Any, seconds: float = 60.0) -> Any:
     """Return what *what* returns once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := what()):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -192,9 +196,9 @@ def test_a_cron_job_beside_the_server(site: Site) -> None:
     _, heard = _begun(site, server, "slow")
     beside = subprocess.Popen(["/bin/sh", "-c", command], env=environ)
     log = site.root / "doit.log"
-    eventually(lambda: log.exists() and "waiting for it" in log.read_text(), 30)
+    eventually(lambda: log.exists() and "waiting for it" in log.read_text())
     site.go.touch()
-    assert beside.wait(30) == 0
+    assert beside.wait(60) == 0
     eventually(lambda: any('"type":"model"' in line for line in heard))
     assert sorted(site.ran()) == ["live one", "words one", "words test"]
     assert subprocess.run(["/bin/sh", "-c", command], env=environ, check=False).returncode == 0
@@ -202,3 +206,44 @@ def test_a_cron_job_beside_the_server(site: Site) -> None:
     assert len(listed(server.client, "local/live")) == 1
     server.stop()
     site.check()
+
+
+def test_killed_at_any_moment(site: Site) -> None:
+    """Killed again and again while models come in, it ends with every model whose upload was received, whole."""
+    chance, known = random.Random(7), 0
+    server = site.start()
+    for round_ in range(6):
+        threads = [
+            threading.Thread(target=_try_to_put, args=(server, zip_of(f"m{round_}-{number}")), daemon=True)
+            for number in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        eventually(lambda: len(_uploads(server.client)) > known)
+        time.sleep(chance.uniform(0.0, 0.5))
+        known = len(_uploads(server.client))
+        server.kill()
+        with Project(site.data) as project:
+            for entry in models.entries(project.con):  # what is shown has passed its test
+                found = pairs.outcomes(project.con, eids=[entry.eid])
+                assert any(outcome.artifacts[0].uri.endswith("test.json") for outcome in found.values())
+        server = site.start()
+    eventually(lambda: all(job["ended"] for job in _uploads(server.client)))
+    jobs = _uploads(server.client)
+    assert len(jobs) >= known >= 6
+    assert {job["state"] for job in jobs} == {"done"}
+    there = listed(server.client)
+    assert {model["id"] for model in there} == {job["model"] for job in jobs}
+    assert all(len(model["artifacts"]) == 1 for model in there)
+    server.stop()
+    site.check()
+
+
+def _try_to_put(server: Process, data: bytes) -> None:
+    with contextlib.suppress(httpx.HTTPError, ValueError, AssertionError, RuntimeError):
+        put(server.client, data)
+
+
+def _uploads(client: httpx.Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.get("/v2/jobs").json()["jobs"]
+    return [job for job in found if job["kind"] == "upload"]
