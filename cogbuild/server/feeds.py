@@ -112,6 +112,13 @@ class Feeds:
             feed.say(last)
             feed.close()
 
+    def close_all(self) -> None:
+        """Close what jobs said after everybody was let go of: they have ended."""
+        with self._lock:
+            feeds = list(self._open.values())
+        for feed in feeds:
+            feed.close()
+
     async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, bytes] | None]:
         """Yield (number, line) of each message after the number *after*, until the job has ended; None now and then."""
         with self._lock:

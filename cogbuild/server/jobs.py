@@ -139,6 +139,7 @@ class Jobs:
             item.cancel()
         for thread in self._threads:
             thread.join(seconds)
+        self.feeds.close_all()
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
