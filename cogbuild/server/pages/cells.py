@@ -70,7 +70,9 @@ def content_link(entry: EntryRow, adapter: str, artifact: Artifact) -> str:
 
 def cell_of(entry: EntryRow, pair: Pair, *, running: bool) -> Cell:
     """Return the cell of a pair."""
-    state = RUNNING if running else str(pair.state)
+    if running:  # what is known of the pair is of what it was before
+        return Cell(pair.adapter, RUNNING, "", "runs", "", "", pair_link(entry, pair.adapter))
+    state = str(pair.state)
     more = [span(pair.seconds)] if pair.seconds is not None else []
     if pair.fidelity is not None:
         more.append(f"Δ {pair.fidelity.absolute:.1g}")
