@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import io
 import json
+import os
 import re
 import signal
 import stat
@@ -15,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 from serving import served
@@ -119,6 +120,8 @@ class Site:
 class Process:
     """A real ``cogbuild server``."""
 
+    running: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(self, site: Site, options: tuple[str, ...]) -> None:
         words = [word for directory in site.directories for word in ("--adapter", directory)]
         command = [sys.executable, "-m", "cogbuild", "server", "--port", "0", "--data-dir", str(site.data)]
@@ -126,8 +129,10 @@ class Process:
             [*command, *words, "--jobs", "2", *options],
             stdout=subprocess.PIPE,
             cwd=site.root,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         )
         atexit.register(self._process.kill)  # a test that fails before it ends the server leaves none behind
+        self.running.append(self._process)
         assert self._process.stdout is not None
         line = self._process.stdout.readline().decode()
         found = re.search(r"(http://\S+)$", line.strip())
@@ -151,6 +156,7 @@ class Process:
 
     def _end(self) -> int:
         code = self._process.wait(30)
+        self.running.remove(self._process)
         self.client.close()
         assert self._process.stdout is not None
         self._process.stdout.close()
@@ -181,6 +187,9 @@ def eventually(what: Any, seconds: float = 60.0) -> Any:
     """Return what *what* returns once it is true."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
+        if time.monotonic() > deadline:
+            for process in Process.running:
+                process.send_signal(signal.SIGABRT)  # it says where its threads are
         assert time.monotonic() < deadline, "it did not come to be"
         time.sleep(0.02)
     return found

@@ -210,24 +210,15 @@ def test_a_cron_job_beside_the_server(site: Site) -> None:
 
 def test_killed_at_any_moment(site: Site) -> None:
     """Killed again and again while models come in, it ends with every model whose upload was received, whole."""
-    chance, known = random.Random(7), 0
-    server = site.start()
+    chance = random.Random(7)
+    known = 0
     for round_ in range(6):
-        threads = [
-            threading.Thread(target=_try_to_put, args=(server, zip_of(f"m{round_}-{number}")), daemon=True)
-            for number in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        eventually(lambda: len(_uploads(server.client)) > known)
-        time.sleep(chance.uniform(0.0, 0.5))
-        known = len(_uploads(server.client))
-        server.kill()
+        known = _killed_after(site, round_, known, chance.uniform(0.0, 0.5))
         with Project(site.data) as project:
             for entry in models.entries(project.con):  # what is shown has passed its test
                 found = pairs.outcomes(project.con, eids=[entry.eid])
                 assert any(outcome.artifacts[0].uri.endswith("test.json") for outcome in found.values())
-        server = site.start()
+    server = site.start()
     eventually(lambda: all(job["ended"] for job in _uploads(server.client)))
     jobs = _uploads(server.client)
     assert len(jobs) >= known >= 6
@@ -237,6 +228,19 @@ def test_killed_at_any_moment(site: Site) -> None:
     assert all(len(model["artifacts"]) == 1 for model in there)
     server.stop()
     site.check()
+
+
+def _killed_after(site: Site, round_: int, known: int, seconds: float) -> int:
+    """Start a server, upload to it, and kill it so long after it got another upload; return how many it has by then."""
+    server = site.start()
+    for number in range(4):
+        data = zip_of(f"m{round_}-{number}")
+        threading.Thread(target=_try_to_put, args=(server, data), daemon=True).start()
+    eventually(lambda: len(_uploads(server.client)) > known)
+    time.sleep(seconds)
+    known = len(_uploads(server.client))
+    server.kill()
+    return known
 
 
 def _try_to_put(server: Process, data: bytes) -> None:
