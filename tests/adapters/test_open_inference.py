@@ -290,6 +290,7 @@ _BODIES = st.binary(max_size=40) | st.builds(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(_BODIES, st.none() | st.integers(-1, 200).map(str))
 @example(b"[" * 100000, None)
 @example(b'{"inputs": ' + b"9" * 5000 + b"}", None)

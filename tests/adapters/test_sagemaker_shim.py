@@ -124,6 +124,7 @@ def serving(place: Path, *, cog: bool = False, **env: str) -> Iterator[Served]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_the_shim_keeps_sagemakers_contract(tmp_path: Path) -> None:
     """503 while the model is set up, then 200; who finds it busy waits; what fails is 5xx, what is refused 4xx.
 

@@ -119,6 +119,7 @@ def test_a_byte_changed_in_any_page_is_never_a_traceback(box: Sandbox) -> None:
     assert repaired
 
 
+@pytest.mark.slow
 def test_what_can_be_read_of_a_damaged_database_is_kept(box: Sandbox) -> None:
     """With one page of an index overwritten, every model, outcome and attempt is regained, and nothing has to run."""
     box.adapter("one")
@@ -148,6 +149,7 @@ def test_what_can_be_read_of_a_damaged_database_is_kept(box: Sandbox) -> None:
     assert run(box, "doctor", "--repair").stdout == "the database is sound\n"
 
 
+@pytest.mark.slow
 def test_a_model_whose_repo_is_lost_is_named(box: Sandbox) -> None:
     """Nothing of the database can be read: what is sealed is shown, and the cache knows its artifacts."""
     box.adapter("one")

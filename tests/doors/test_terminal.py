@@ -11,6 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Sandbox
 
@@ -58,6 +60,7 @@ def test_running_pairs_are_shown_while_they_run(box: Sandbox) -> None:
     assert len(re.findall(r"built    local/[ab]@[0-9a-f]{12}:slow  \d\.\d s\n  x:y\n", shown)) == 2
 
 
+@pytest.mark.slow
 def test_few_columns_and_no_colour(box: Sandbox) -> None:
     """In 40 columns no line is longer, and NO_COLOR leaves colours out."""
     box.adapter("slow", SLOW)
@@ -76,6 +79,7 @@ def test_nothing_to_do_draws_nothing(box: Sandbox) -> None:
     assert on_a_terminal(box, COGBUILD) == ("1 fresh\n", 0)
 
 
+@pytest.mark.slow
 def test_doit_draws_where_all_tasks_are_pairs(box: Sandbox) -> None:
     """With a task of the user's own in the run, plain lines keep clear of what that writes."""
     box.adapter("slow", SLOW)

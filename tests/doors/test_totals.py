@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Sandbox
 
@@ -21,6 +23,7 @@ def _doit(box: Sandbox, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_pairs_that_doit_passes_over(box: Sandbox) -> None:
     """A fresh pair that was named is fresh; one that the user has ignored is neither that nor cancelled."""
     (box.root / "site/doit.cfg").write_text("[GLOBAL]\nloader = cogbuild\n")

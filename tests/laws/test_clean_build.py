@@ -224,7 +224,7 @@ def sequences(choices: st.SearchStrategy[str], most: int) -> st.SearchStrategy[l
     return st.lists(st.tuples(EVENTS, choices), min_size=1, max_size=most)
 
 
-@settings(max_examples=5, deadline=None, database=None)
+@settings(max_examples=3, deadline=None, database=None)
 @given(sequences(WHOLE, 6))
 def test_an_incremental_build_equals_a_clean_one(steps: list[Step]) -> None:
     """Edits, reverts, losses, failures, adapters that come and go: the result is the one of a clean build."""
@@ -239,7 +239,8 @@ def test_a_long_history_leaves_what_a_clean_build_leaves(steps: list[Step]) -> N
     holds(steps)
 
 
-@settings(max_examples=3, deadline=None, database=None)
+@pytest.mark.slow
+@settings(max_examples=10, deadline=None, database=None)
 @given(sequences(SELECTED, 6))
 @example([(("script", "base", 1), "model"), (("script", "base", 0), "everything")])
 @example([(("script", "small", 1), "repo"), (("script", "small", 0), "everything")])
