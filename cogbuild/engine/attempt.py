@@ -31,6 +31,7 @@ from cogbuild.errors.remote import StoreError
 from cogbuild.errors.state import DiskFull
 from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
+from cogbuild.process.hearing import Hearing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -164,6 +165,11 @@ class Runner:
         running.ended = ended
         return self._concluded(running, places, lambda: self._take_up(running))
 
+    def given_up(self, running: Running, places: Places) -> None:
+        """Forget an attempt that is made in another way."""
+        self._unrecorded.discard(running.name)
+        self.means().shelf.give_back(places)
+
     def refused(self, running: Running, places: Places, error: CogbuildError) -> Attempted:
         """Return how an attempt ended that came to nothing before its script ran."""
 
@@ -249,7 +255,7 @@ class Runner:
             sealed=judged.entry.sealed,
             copy=copy,
         ) as space:
-            command = self.command(running, program, variables, space.root, space.view)
+            command = self._command(running, program, variables, space.root, space.view)
             with self._state_turn(judged):
                 ended = means.pool.run(
                     command,
@@ -264,7 +270,22 @@ class Runner:
             return self._process(running, program, variables, copy=True)
         return ended
 
-    def command(
+    def script(self, running: Running, root: Path, view: View) -> Command:
+        """Return the adapter's script as it is run in the workspace *root*."""
+        variables = self._prepare.run_variables(running.judged, running.prepared)
+        return self._command(running, running.judged.adapter.script, variables, root, view)
+
+    def hearing(self, running: Running, command: Command) -> Hearing:
+        """Return who hears what the command says."""
+        judged = running.judged
+        return Hearing(
+            running.log,
+            command.log_limit,
+            lambda line: self._tell(Line(judged.name, line)),
+            self._prepare.mask(judged.adapter),
+        )
+
+    def _command(
         self, running: Running, program: Path, variables: dict[str, str], root: Path, view: View | None
     ) -> Command:
         """Return *program* as it is run in the workspace *root*."""

@@ -72,14 +72,19 @@ class Plan:
         project = self.judge.project
         todo: list[Judged] = []
         fresh: dict[str, list[tuple[int, list[tuple[str, str]]]]] = {}
+        asked: list[tuple[EntryRow, str]] = []
         for entry in models.entries(project.con, eids=eids, candidates=True):
             wanted = self.judge.wanted(entry)
             for name in self._chosen(entry, wanted):
-                judged = self.judge.look(entry, name) if name in wanted else None
-                if judged is not None and not judged.verdict.settled:
-                    todo.append(judged)
+                if name in wanted:
+                    asked.append((entry, name))
                 else:
-                    fresh.setdefault(name, []).append((entry.eid, judged.needed if judged else []))
+                    fresh.setdefault(name, []).append((entry.eid, []))
+        for judged in self.judge.look_all(asked):
+            if judged.verdict.settled:
+                fresh.setdefault(judged.adapter.name, []).append((judged.entry.eid, judged.needed))
+            else:
+                todo.append(judged)
         if self.record and fresh:
             project.database.write(lambda con: self._settle(con, fresh))
         return todo

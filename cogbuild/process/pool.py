@@ -91,8 +91,31 @@ class Pool:
             finally:
                 self._give_back(worker, usable=usable)
 
-    def _taken(self, level: Level, command: Command) -> Worker:
-        root = command.view.root if command.view else None
+    def lend(self) -> Worker | None:
+        """Return a worker to send commands to, for as long as nobody else needs it; None where none is to be had.
+
+        Only where views are, and a worker serves more than one command.
+        """
+        if self._cancelled or not self.protection.overlay or not self._free.acquire(blocking=False):
+            return None
+        try:
+            return self._taken(self.protection.level, None)
+        except (Refused, OSError):
+            self._free.release()
+            return None
+
+    def take_back(self, worker: Worker, *, usable: bool) -> None:
+        """Take a worker that was lent and has nothing left to do, or is not *usable* any more."""
+        self._give_back(worker, usable=usable)
+        self._free.release()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._cancelled
+
+    def _taken(self, level: Level, command: Command | None) -> Worker:
+        root = command.view.root if command is not None and command.view else None
         with self._lock:
             # The one that had its last view at the same place need not unmount that first.
             known = next((item for item in self._idle if item.last_root == root), None)

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
+    from cogbuild.engine.lane import Lane
     from cogbuild.engine.run import Slots
     from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
@@ -31,13 +32,6 @@ __all__ = ["ENDING", "Run", "run_plan"]
 
 #: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
 ENDING = 8
-
-
-class Crew(NamedTuple):
-    """The threads that run pairs; each keeps its connection to the database from batch to batch."""
-
-    threads: ThreadPoolExecutor
-    size: int
 
 
 class Run:
@@ -70,6 +64,8 @@ class Run:
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
         self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
+        self._lane: Lane | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -78,13 +74,19 @@ class Run:
 
         return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear, slots=self.slots)
 
-    @cached_property
-    def crew(self) -> Crew:
-        """The threads, where several adapters run at once."""
-        from concurrent.futures import ThreadPoolExecutor
+    def lane(self, *, careful: bool) -> Lane:
+        """Return the way of many pairs through the engine. *careful*: none begins before what came of another is known.
 
-        size = min(self.jobs + ENDING, max(1, self.plan.most))
-        return Crew(ThreadPoolExecutor(size, thread_name_prefix="pair"), size)
+        So it is with one job too: each pair is durable before the next one begins.
+        """
+        if self._lane is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            from cogbuild.engine.lane import Lane
+
+            self._threads = ThreadPoolExecutor(self.jobs + ENDING, thread_name_prefix="pair")
+            self._lane = Lane(self.engine, self._threads, careful=careful or self.jobs == 1)
+        return self._lane
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Result):
@@ -111,18 +113,24 @@ class Run:
         if self.fatal is not None:
             return None
         try:
-            result = self.engine.run(eid, adapter, planned)
-            if result is None:  # removed, or its directory moved on, since it was planned
-                self.passed_over(fresh=True)
-                result = Result(f"{eid}:{adapter}", Status.FRESH)
-        except CogbuildError as error:
-            self.fatal = error
+            came: Result | Exception | None = self.engine.run(eid, adapter, planned)
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
+            came = trouble
+        return self.settled(came)
+
+    def settled(self, came: Result | Exception | None) -> Result | None:
+        """Take what came of a pair; None where the run can't go on."""
+        if isinstance(came, Result):
+            return came
+        if came is None:  # removed, or its directory moved on, since it was planned
+            self.passed_over(fresh=True)
+            return Result("", Status.FRESH)
+        if isinstance(came, CogbuildError):
+            self.fatal = came
+        else:
             from cogbuild.errors.bugs import error_of
 
-            self.fatal = error_of(trouble, self.project.data)
-        else:
-            return result
+            self.fatal = error_of(came, self.project.data)
         self.engine.cancel()
         return None
 
@@ -166,10 +174,12 @@ class Run:
 
     def end(self) -> None:
         """End the workers, let go of the terminal, give the signals back."""
+        if self._lane is not None:
+            self._lane.close()
         if "engine" in self.__dict__:
             self.engine.close()
-        if "crew" in self.__dict__:
-            self.crew.threads.shutdown()
+        if self._threads is not None:
+            self._threads.shutdown()
         if isinstance(self._watcher, Watcher):
             self._watcher.close()
         for number, handler in self._old.items():
