@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,8 +93,9 @@ class Runner:
         """End the workers and remove the workspaces."""
         with self._starting:
             means, self._means = self._means, None
+        if "_pool" in self.__dict__:
+            self._pool.close()
         if means is not None:
-            means.pool.close()
             means.shelf.close()
             means.spaces.close()
         for name in self._unrecorded:  # the disk was full: what no row tells of is nobody's
@@ -102,16 +103,26 @@ class Runner:
                 os.unlink(f"{self._logs}/{name}.log")
         self._turns.close()
 
+    @cached_property
+    def _pool(self) -> Pool:
+        from cogbuild.process import Pool
+
+        return Pool(self._jobs)
+
+    def warm(self) -> None:
+        """Start workers, which takes them a while, beside whatever else is to be done before the first adapter."""
+        with self._starting:
+            self._pool.warm()
+
     def means(self) -> _Means:
         """Return what serves all runs, made where it is not there yet."""
         with self._starting:
             if self._means is None:
-                from cogbuild.process import Pool
                 from cogbuild.workspace import Workspaces
 
                 self.project.make()  # somebody may have removed logs/ to make room
                 recover(self.project)
-                pool = Pool(self._jobs)
+                pool = self._pool
                 spaces = Workspaces(self.project.data / "work", pool.protection)
                 self._means = _Means(pool, spaces, Shelf(spaces.directory))
                 if self._cancelled:

@@ -44,6 +44,8 @@ _LINGER = 0.006
 # A worker is sent the next commands ahead where those before were this quick, as many as it runs in that time.
 _QUICK = 0.01
 _AHEAD = 8
+# ... and as many as this for all of them: each pair that has begun has two files open.
+_ALL_AHEAD = 64
 # What has to wait behind a command for longer than this is called back, for others to run.
 _PATIENCE = 0.05
 # Pairs that are under way beyond those that workers have.
@@ -112,7 +114,11 @@ class Lane:
     def full(self) -> bool:
         """Whether it is better to wait before more is added."""
         jobs = self._engine.jobs
-        return self.open >= (jobs if self._careful else jobs * _AHEAD + _BEYOND)
+        return self.open >= (jobs if self._careful else jobs * self._most_ahead + _BEYOND)
+
+    @property
+    def _most_ahead(self) -> int:
+        return max(1, min(_AHEAD, _ALL_AHEAD // self._engine.jobs))
 
     def add(self, token: Any, eid: int, name: str, planned: Judged | None) -> None:
         """Bring a pair up to date; ``wait`` tells *token* with what came of it."""
@@ -238,7 +244,7 @@ class Lane:
     def _depth(self) -> int:
         if self._careful or self._seconds >= _QUICK:
             return 1
-        return min(_AHEAD, int(_QUICK / max(self._seconds, 1e-4)))
+        return min(self._most_ahead, int(_QUICK / max(self._seconds, 1e-4)))
 
     def _emptiest(self) -> _Seat | None:
         """Return the worker with the least to do, if it may have more; another where there may be one."""

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Planner", "Selection"]
 
-#: Models whose pairs are judged and run together; a task costs 5 KB in doit, so not all at once.
-CHUNK = 200
+#: Models whose pairs are judged and run together; a task costs 5 KB in doit, so not all at once. Judging them takes less
+#: time than what workers have been sent before.
+CHUNK = 60
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class Plan:
     def done(self) -> bool:
         """Whether every pair is fresh, judged now."""
         return next(self.chunks(), None) is None
+
+    @property
+    def many(self) -> bool:
+        """Whether it is likely that adapters have to run: several models moved, or an adapter did."""
+        return len(self.eids) > 1 and any(chosen is not None for chosen in self.candidates.values())
 
     def chunks(self) -> Iterator[list[Judged]]:
         """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
+        self._starting: list[Worker] = []
         self._cancelled = False
 
     @property
@@ -48,7 +50,7 @@ class Pool:
         """What this machine gives; the first use starts a worker to find out."""
         with self._lock:
             if self._protection is None:
-                worker, notes = _strongest(self._asked)
+                worker, notes = self._first()
                 found = worker.protection
                 self._protection = Protection(found.level, found.overlay, {**notes, **found.notes})
                 if found.level is Level.BUBBLEWRAP:
@@ -56,6 +58,32 @@ class Pool:
                 else:
                     self._idle.append(worker)
             return self._protection
+
+    def warm(self) -> None:
+        """Start all workers that there may be, beside whatever else is done meanwhile."""
+        try:
+            level = self._asked or _forced() or next(iter(Level))
+        except ProtectionUnknown:  # told by who needs one
+            return
+        with self._lock:
+            if self._protection is not None or self._starting or level is Level.BUBBLEWRAP:
+                return
+            with contextlib.suppress(OSError):
+                for _ in range(self._size):
+                    self._starting.append(Worker(level))
+
+    def _first(self) -> tuple[Worker, dict[str, str]]:
+        """Return a worker of the strongest level that works, and why the stronger ones do not."""
+        starting, self._starting = self._starting, []
+        try:
+            for worker in starting[:1]:
+                _ = worker.protection
+                self._starting = starting[1:]
+                return worker, {}
+        except Refused:
+            for worker in starting[1:]:
+                worker.end()
+        return _strongest(self._asked)
 
     def run(
         self,
@@ -123,8 +151,10 @@ class Pool:
             if worker is not None:
                 self._idle.remove(worker)
                 self._busy.add(worker)
+            starting = self._starting.pop() if worker is None and self._starting else None
         if worker is None:
-            worker = _started(level, command)
+            worker = starting or _started(level, command)
+            _ = worker.protection
             with self._lock:
                 self._busy.add(worker)
         worker.last_root = root
@@ -152,7 +182,8 @@ class Pool:
         for _ in range(self._size):
             self._free.acquire()
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle = [*self._idle, *self._starting], []
+            self._starting = []
         for worker in idle:
             worker.hang_up()
         for worker in idle:
@@ -187,15 +218,20 @@ def _strongest(asked: Level | None) -> tuple[Worker, dict[str, str]]:
 
 
 def _started(level: Level, command: Command | None) -> Worker:
+    """Start a worker that is ready."""
     if level is not Level.BUBBLEWRAP:
-        return Worker(level)
+        worker = Worker(level)
+        _ = worker.protection
+        return worker
     bwrap = bubblewrap.program()
     if bwrap is None:
         raise Refused("bwrap is not installed")
+    worker = Worker(level, bubblewrap.wrapper(bwrap, command))
     try:
-        return Worker(level, bubblewrap.wrapper(bwrap, command))
+        _ = worker.protection
     except Refused:
         raise Refused("bwrap can't make namespaces here") from None
+    return worker
 
 
 def _forced() -> Level | None:

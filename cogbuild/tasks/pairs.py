@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from doit.action import BaseAction
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from cogbuild.engine import Result
+    from cogbuild.engine.lane import Lane
     from cogbuild.planner import Judge, Judged
     from cogbuild.tasks.running import Run
 
@@ -142,7 +144,7 @@ def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     run.engine.seal(chunk)
     control = TaskControl(tasks_of(run, chunk))
     control.process(None)
-    runner = Crew(run, [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)])
+    runner = Crew(run, [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)], early=True)
     runner.run_all(control.task_dispatcher())
 
 
@@ -152,37 +154,51 @@ class Crew(Runner):  # type: ignore[misc] # doit has no types
     doit's own threads send every task and every result through queues, which costs more than all else of a short task.
     """
 
-    def __init__(self, run: Run, arguments: list[Any]) -> None:
+    def __init__(self, run: Run, arguments: list[Any], *, early: bool = False) -> None:
         super().__init__(*arguments)
+        self._early = (
+            early and self.continue_
+        )  # another batch follows: its tasks go to the workers while the last of these run
         self._run = run
         self._done: deque[Any] = deque()  # nodes that the dispatcher has to hear of
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run what the dispatcher gives, each after what it depends on; raise what goes wrong with doit itself."""
         lane = self._run.lane(careful=not self.continue_)
-        more = True
         while True:
-            while more and not lane.full and not self._stopped():
+            waits = False
+            while not lane.full and not self._stopped():
                 node = self._next(task_dispatcher)
-                more = node is not None
-                if not more or node == "hold on":  # all that is left depends on what is under way
+                if node is None:
+                    if self._early:
+                        return  # what is under way nobody of this batch waits for
+                    waits = True
                     break
-                action = next(item for item in node.task._actions)  # noqa: SLF001 - `actions` makes copies
-                self.execute_task(node.task)
-                lane.add(node, action.eid, action.adapter, action.taken())
+                if node == "hold on":  # all that is left depends on what is under way
+                    waits = True
+                    break
+                self._begin(lane, node)
             if self._stopped():
                 lane.drop()
             came = lane.wait()
-            if not came and (not self._done or not more or self._stopped()):
+            if not came and (self._stopped() or (waits and not self._done)):
                 return
-            for node, result in came:
-                self.process_task_result(node, failure_of(self._run.settled(result)))
-                self._done.append(node)
+            for hear, result in came:
+                hear(result)
 
-    def execute_task(self, task: Any) -> None:
-        """Tell that a task is executed, which the lane does."""
-        task.executed = True
-        self.reporter.execute_task(task)
+    def _hear(self, node: Any, came: Result | Exception | None) -> None:
+        self.process_task_result(node, failure_of(self._run.settled(came)))
+        self._done.append(node)
+
+    def _begin(self, lane: Lane, node: Any) -> None:
+        action = next(iter(node.task._actions), None)  # noqa: SLF001 - `actions` makes copies
+        if not isinstance(action, PairAction):  # a group
+            self.process_task_result(node, self.execute_task(node.task))
+            self._done.append(node)
+            return
+        node.task.executed = True
+        self.reporter.execute_task(node.task)
+        lane.add(partial(self._hear, node), action.eid, action.adapter, action.taken())
 
     def _stopped(self) -> bool:
         return self._stop_running or self._run.fatal is not None

@@ -134,6 +134,13 @@ class Run:
         self.engine.cancel()
         return None
 
+    def drain(self) -> None:
+        """Wait for what is still under way, and hear what comes of it."""
+        if self._lane is not None:
+            while came := self._lane.wait():
+                for hear, result in came:
+                    hear(result)
+
     def summary(self) -> Summary:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
         counts = Counter(self.results)
@@ -203,7 +210,9 @@ class Run:
 
 
 def run_plan(run: Run, *, fail_fast: bool) -> None:
-    """Have doit run the plan's pairs, batch by batch."""
+    """Have doit run the plan's pairs, batch by batch; the next one is judged while workers are busy with the last."""
+    if run.plan.many:
+        run.engine.runner.warm()
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
@@ -217,6 +226,7 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
         if run.signal is not None or run.cancelled or run.fatal is not None or (fail_fast and run.failures):
             run.unseen = _after(run.plan, chunk[-1].entry.eid)
             break
+    run.drain()
 
 
 def _after(plan: Plan, eid: int) -> int:
