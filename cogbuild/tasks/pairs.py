@@ -180,7 +180,7 @@ class Crew(Runner):  # type: ignore[misc] # doit has no types
                 self._begin(lane, node)
             if self._stopped():
                 lane.drop()
-            came = lane.wait()
+            came = self._run.came()
             if not came and (self._stopped() or (waits and not self._done)):
                 return
             for hear, result in came:
@@ -198,7 +198,11 @@ class Crew(Runner):  # type: ignore[misc] # doit has no types
             return
         node.task.executed = True
         self.reporter.execute_task(node.task)
-        lane.add(partial(self._hear, node), action.eid, action.adapter, action.taken())
+        hear = partial(self._hear, node)
+        try:
+            lane.add(hear, action.eid, action.adapter, action.taken())
+        except Exception as trouble:  # noqa: BLE001 - told as what came of the pair
+            hear(trouble)
 
     def _stopped(self) -> bool:
         return self._stop_running or self._run.fatal is not None

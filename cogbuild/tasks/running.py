@@ -65,6 +65,7 @@ class Run:
         self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
         self._lane: Lane | None = None
+        self._broken = False  # it can't go on
         self._threads: ThreadPoolExecutor | None = None
 
     @cached_property
@@ -136,10 +137,20 @@ class Run:
 
     def drain(self) -> None:
         """Wait for what is still under way, and hear what comes of it."""
-        if self._lane is not None:
-            while came := self._lane.wait():
-                for hear, result in came:
-                    hear(result)
+        while came := self.came():
+            for hear, result in came:
+                hear(result)
+
+    def came(self) -> list[tuple[Any, Result | Exception | None]]:
+        """Return what the lane tells next; empty where nothing is under way, or the lane itself can't go on."""
+        if self._lane is None or self._broken:
+            return []
+        try:
+            return self._lane.wait()
+        except Exception as trouble:  # noqa: BLE001 - the run is given up, in words
+            self._broken = True
+            self.settled(trouble)
+            return []
 
     def summary(self) -> Summary:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
