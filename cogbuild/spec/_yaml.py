@@ -147,7 +147,9 @@ def _check_bounds(path: Path, depth: int, count: int, mark: Any) -> None:
 def _broken(error: yaml.YAMLError, path: Path) -> BrokenYaml | TooComplex:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-    if problem and "maximum nesting depth" in problem:  # PyYAML's own limit, since 6.0.4; it reads ahead of us
+    if (
+        problem and "maximum nesting depth" in problem
+    ):  # PyYAML's own limit, since 6.0.4; it reads ahead of us
         reason = f"it nests more than {MAX_DEPTH} levels deep"
         return TooComplex(file=path, reason=reason, line=mark.line + 1 if mark else None)
     return BrokenYaml(file=path, line=mark.line + 1 if mark else None, problem=problem)
