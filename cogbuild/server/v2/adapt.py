@@ -84,7 +84,7 @@ def _repos(service: Service, grant: Grant, asked: list[str]) -> list[str]:
 
 def _found(service: Service, grant: Grant, prefix: str, repos: list[str]) -> list[models.EntryRow]:
     """Return what a prefix names. Raises ``UnknownModel`` and ``AmbiguousModel``."""
-    found = library.find(service.project, prefix, repos)
+    found = library.find(service.project, prefix, repos, grant.repos)
     mine = [entry for entry in found if grant.may("adapt", entry.repo)]
     if not mine:
         raise UnknownModel(model=prefix)
