@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from cogbuild.database import feed, pairs
@@ -98,7 +99,9 @@ class Backfill:
     def work(self, active: Active) -> Ending:
         """Do the job: adapter by adapter, needed ones first."""
         planner = self.service.pipeline.planner()
-        slots = _Polite(self.service, active)
+        slots: SimpleQueue[None] = SimpleQueue()  # no place of those who wait is taken
+        for _ in range(self.service.workers):
+            slots.put(None)
         halted: list[str] = []
         total: Summary | None = None
         for name in planner.judge.adapters:
@@ -117,7 +120,7 @@ class Backfill:
         return Ending(1 if halted else 0, total)
 
     def _adapter(
-        self, active: Active, planner: Planner, name: str, slots: _Polite
+        self, active: Active, planner: Planner, name: str, slots: SimpleQueue[None]
     ) -> tuple[bool, Summary | None]:
         """Bring one adapter over the models; False where too much of the sample failed."""
         lacking = self._lacking(planner, name)
@@ -141,13 +144,25 @@ class Backfill:
         return True, together(first.summary, second.summary)
 
     def _run(
-        self, active: Active, planner: Planner, name: str, eids: Sequence[int], slots: _Polite
+        self, active: Active, planner: Planner, name: str, eids: Sequence[int], slots: SimpleQueue[None]
     ) -> Ending:
-        if not eids:
-            return Ending(0)
+        """Make the pairs, as many at once as there are workers, each time only while nobody waits for anything else.
+
+        Between two batches and not within one: a pair that waited while it holds its lock would be waited for in turn by
+        an upload that wants the same pair.
+        """
+        total = Ending(0)
         names = planner.judge.closure([name])
-        plan = Plan(planner.judge, list(eids), dict.fromkeys(names), len(eids) * len(names), record=True)
-        return self.service.pipeline.run(active, plan, slots=slots)
+        step = self.service.workers
+        for start in range(0, len(eids), step):
+            while self.service.jobs.busy() and not active.stopped.wait(0.1):
+                pass
+            active.check()
+            batch = list(eids[start : start + step])
+            plan = Plan(planner.judge, batch, dict.fromkeys(names), len(batch) * len(names), record=True)
+            ended = self.service.pipeline.run(active, plan, slots=slots)
+            total = Ending(max(total.exit_code, ended.exit_code), together(total.summary, ended.summary))
+        return total
 
 
 def sample(found: Sequence[tuple[int, bool]], size: int) -> list[tuple[int, bool]]:
@@ -155,22 +170,3 @@ def sample(found: Sequence[tuple[int, bool]], size: int) -> list[tuple[int, bool
     if len(found) <= size:
         return list(found)
     return [found[number * len(found) // size] for number in range(size)]
-
-
-class _Polite:
-    """Slots that are given while nobody waits for anything else."""
-
-    def __init__(self, service: Service, active: Active) -> None:
-        self._service = service
-        self._active = active
-        self._free = threading.Semaphore(service.workers)
-
-    def get(self) -> None:
-        """Return when a pair may begin, or when the job is not to go on."""
-        while self._service.jobs.busy() and not self._active.stopped.wait(0.1):
-            pass
-        self._free.acquire()
-
-    def put(self, _nothing: None) -> None:
-        """Give a slot back."""
-        self._free.release()
