@@ -114,6 +114,12 @@ class Runner:
         with self._starting:
             self._pool.warm()
 
+    @property
+    def overlay(self) -> bool:
+        """Whether workers give private views of a model."""
+        with self._starting:
+            return self._pool.protection.overlay
+
     def means(self) -> _Means:
         """Return what serves all runs, made where it is not there yet."""
         with self._starting:

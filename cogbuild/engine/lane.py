@@ -222,7 +222,7 @@ class Lane:
             and not spec.large_writes
             and self._engine.own_slots is not None
             and not self._engine.runner.wrapper
-            and self._engine.runner.means().pool.protection.overlay
+            and self._engine.runner.overlay
         )
 
     def _send(self) -> None:
