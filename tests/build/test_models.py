@@ -50,6 +50,7 @@ def test_a_zip_has_the_id_of_its_directory_whatever_its_order(box: Sandbox) -> N
     assert len(ids) == 1
 
 
+@pytest.mark.slow
 def test_versions_that_share_a_file_store_it_once(box: Sandbox) -> None:
     """Fifty versions with one large weight file take little more than one."""
     weights = "w" * 300_000

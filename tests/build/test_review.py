@@ -543,6 +543,7 @@ def test_a_secret_that_an_adapter_says_is_kept_nowhere(box: Sandbox) -> None:
 # -- growth -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_threads_of_finished_batches_leave_no_descriptors(
     box: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,7 @@ def test_the_server_is_begun_again_in_the_middle(box: Sandbox, kill: bool) -> No
     assert box.ran() == ["m cog-test", "m wait", "m wait"]  # what was ended in the middle ran again, once
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_come_back_is_given_up(box: Sandbox) -> None:
     """The error says that the work goes on, and with which command it is followed."""
     from cogbuild.client.address import Address

@@ -34,6 +34,7 @@ def settled(text: str) -> str:
     return re.sub(r"\b\d+\.\d s\b", "T s", text)
 
 
+@pytest.mark.slow
 def test_a_model_is_sent_once_and_built_once(site: Sandbox) -> None:
     """Everything is sent and built; then nothing is; then the one file that changed."""
     with Serving(site) as server:

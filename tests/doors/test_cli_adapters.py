@@ -204,6 +204,7 @@ def test_a_check_says_where_the_bytes_differ(box: Sandbox, cogbuild: Door) -> No
     assert (out.count("built  "), code) == (2, 1)
 
 
+@pytest.mark.slow
 def test_a_check_finds_what_depends_on_the_time(box: Sandbox, cogbuild: Door) -> None:
     """Two runs in the same second would hide it, so the second waits for another time."""
     err, _, code = check(box, cogbuild, "date +%s > $COG_OUTPUT_DIR/x; echo $COG_OUTPUT_DIR/x", slow=True)
@@ -452,6 +453,7 @@ def wheel(place: Path, name: str, version: str) -> None:
             archive.writestr(path, text)
 
 
+@pytest.mark.slow
 def test_locks_are_made_ahead_stay_and_move_on_request(box: Sandbox, cogbuild: Door, wheels: Path) -> None:
     """A newer package changes nothing until --upgrade; then what moved is said, and the pairs are built again."""
     wheel(wheels, "alpha", "1.0")

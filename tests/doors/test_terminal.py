@@ -45,6 +45,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
+@pytest.mark.slow
 def test_running_pairs_are_shown_while_they_run(box: Sandbox) -> None:
     """Time, pair and last log line, its control characters escaped, and a total; then the results and the summary."""
     box.adapter("slow", SLOW)

@@ -133,6 +133,7 @@ def test_an_upload_goes_before(site: Site, client: httpx.Client) -> None:
     assert _targets(client) == [2] * 4
 
 
+@pytest.mark.slow
 def test_it_can_be_off(site: Site) -> None:
     """With ``--backfill off`` nothing is looked at; the option goes before the setting."""
     _settings(site, "one", backfill="stale")

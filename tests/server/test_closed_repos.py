@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 from serving import served
 
 from cogbuild.database import jobs, models, pairs
@@ -83,6 +84,7 @@ def filled(value: Any, by: dict[str, str]) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_a_foreign_token_learns_nothing_from_any_operation(box: Sandbox) -> None:
     """Each operation answers about a foreign model, attempt, job, digest or repo as about one that never was."""
     box.add("secret", {"weights": CONTENT}, repo="ada/secret")

@@ -140,6 +140,7 @@ def test_a_place_is_free_again_whatever_ends_the_upload(at: tuple[str, int]) -> 
             assert client.put(UPLOAD, content=b"abc").json() == {"bytes": 3}
 
 
+@pytest.mark.slow
 def test_a_head_that_never_ends_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that sends half a request's head is closed, first or later; one that works is not."""
     monkeypatch.setattr(limits, "_HEAD_SECONDS", 0.5)
