@@ -49,6 +49,7 @@ ROUTERS = (
 )
 #: And of pages for people.
 PAGES = ("session", "matrix", "pair", "jobs")
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 #: Seconds that requests have to end when the server is to stop; jobs have as many after that.
 GRACE = 10
 
@@ -154,9 +155,18 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._service.jobs.announce_stop, daemon=True).start()
 
 
+def _one_heap() -> None:
+    """Have all threads allocate from two places; else each of glibc's keeps what the busiest moment of its threads took."""
+    import ctypes
+
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
     """Serve on a socket that listens until SIGINT or SIGTERM; requests and jobs are told on stderr, a line of JSON each."""
     lines_on()
+    _one_heap()
     config = uvicorn.Config(
         create_app(service, tokens=tokens),
         http=Patient,
