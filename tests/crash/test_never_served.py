@@ -312,11 +312,11 @@ def test_a_bit_that_flips_in_the_medium(box: Sandbox, monkeypatch: pytest.Monkey
         assert box.adapt().ran == ["a one"]
         at = object_of(box)
         before = at.stat()
-    data = image.read_bytes()
-    place = data.index(weights.encode()[:4096])
-    with image.open("r+b") as file:
-        file.seek(place)
-        file.write(bytes([data[place] ^ 1]))
+    data = bytearray(image.read_bytes())
+    data[data.index(weights.encode()[:4096])] ^= 1
+    # Another file: `mount` takes up a loop device that is not quite gone yet, with what that remembers of the old one.
+    image = box.root / "the disk after years"
+    image.write_bytes(data)
     if how == "a day later":
         monkeypatch.setattr(hashed, "seconds_up", lambda up=hashed.seconds_up: up() + hashed.LIMIT)
     else:
@@ -325,6 +325,7 @@ def test_a_bit_that_flips_in_the_medium(box: Sandbox, monkeypatch: pytest.Monkey
         now = at.stat()
         for field in ("st_mode", "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"):
             assert getattr(now, field) == getattr(before, field)
+        assert at.read_bytes() != weights.encode()
         out = box.adapt(force=True)
         assert out.ran == []
         assert "its content changed" in out.error("a one")
