@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 import time
 from collections import deque
 from dataclasses import replace
@@ -99,6 +100,7 @@ class Lane:
         self._seconds = _QUICK  # that a command took lately
         self._poll = select.poll()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._ringing = threading.Lock()
         self._poll.register(self._bell, select.POLLIN)
 
     # -- from outside ---------------------------------------------------------------------------------------------
@@ -148,7 +150,8 @@ class Lane:
             self._leave(seat, usable=not seat.pairs)
         while self._slow:
             self._threads_ended()
-        os.close(self._bell)
+        with self._ringing:
+            os.close(self._bell)
 
     # -- a turn ---------------------------------------------------------------------------------------------------
 
@@ -455,8 +458,10 @@ class Lane:
         self._wanting += worker
 
         def ended(future: Future[Result | None]) -> None:
-            self._ended_ones.append((token, future, key, worker))
-            os.eventfd_write(self._bell, 1)
+            # In one piece: once the last of them was taken up the bell goes, and its number may be another file's.
+            with self._ringing:
+                self._ended_ones.append((token, future, key, worker))
+                os.eventfd_write(self._bell, 1)
 
         self._threads.submit(work).add_done_callback(ended)
 
