@@ -6,7 +6,6 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -360,12 +359,7 @@ def find(
 
 def spec_of(entry: EntryRow) -> ModelSpec:
     """Return what the model's ``cog.yaml`` says."""
-    return _parsed(entry.spec)
-
-
-@lru_cache(maxsize=64)  # versions of a model say the same
-def _parsed(spec: str) -> ModelSpec:
-    return from_json(ModelSpec, spec)
+    return from_json(ModelSpec, entry.spec)
 
 
 def tree_of(project: Project, digest: str) -> Tree:

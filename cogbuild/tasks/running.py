@@ -8,7 +8,7 @@ import signal
 import threading
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
-    from cogbuild.engine.lane import Lane
     from cogbuild.engine.run import Slots
     from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
@@ -32,6 +31,13 @@ __all__ = ["ENDING", "Run", "run_plan"]
 
 #: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
 ENDING = 8
+
+
+class Crew(NamedTuple):
+    """The threads that run pairs; each keeps its connection to the database from batch to batch."""
+
+    threads: ThreadPoolExecutor
+    size: int
 
 
 class Run:
@@ -64,9 +70,6 @@ class Run:
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
         self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
-        self._lane: Lane | None = None
-        self._broken = False  # it can't go on
-        self._threads: ThreadPoolExecutor | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -75,19 +78,13 @@ class Run:
 
         return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear, slots=self.slots)
 
-    def lane(self, *, careful: bool) -> Lane:
-        """Return the way of many pairs through the engine. *careful*: none begins before what came of another is known.
+    @cached_property
+    def crew(self) -> Crew:
+        """The threads, where several adapters run at once."""
+        from concurrent.futures import ThreadPoolExecutor
 
-        So it is with one job too: each pair is durable before the next one begins.
-        """
-        if self._lane is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            from cogbuild.engine.lane import Lane
-
-            self._threads = ThreadPoolExecutor(self.jobs + ENDING, thread_name_prefix="pair")
-            self._lane = Lane(self.engine, self._threads, careful=careful or self.jobs == 1)
-        return self._lane
+        size = min(self.jobs + ENDING, max(1, self.plan.most))
+        return Crew(ThreadPoolExecutor(size, thread_name_prefix="pair"), size)
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Result):
@@ -114,43 +111,20 @@ class Run:
         if self.fatal is not None:
             return None
         try:
-            came: Result | Exception | None = self.engine.run(eid, adapter, planned)
+            result = self.engine.run(eid, adapter, planned)
+            if result is None:  # removed, or its directory moved on, since it was planned
+                self.passed_over(fresh=True)
+                result = Result(f"{eid}:{adapter}", Status.FRESH)
+        except CogbuildError as error:
+            self.fatal = error
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
-            came = trouble
-        return self.settled(came)
-
-    def settled(self, came: Result | Exception | None) -> Result | None:
-        """Take what came of a pair; None where the run can't go on."""
-        if isinstance(came, Result):
-            return came
-        if came is None:  # removed, or its directory moved on, since it was planned
-            self.passed_over(fresh=True)
-            return Result("", Status.FRESH)
-        if isinstance(came, CogbuildError):
-            self.fatal = came
-        else:
             from cogbuild.errors.bugs import error_of
 
-            self.fatal = error_of(came, self.project.data)
+            self.fatal = error_of(trouble, self.project.data)
+        else:
+            return result
         self.engine.cancel()
         return None
-
-    def drain(self) -> None:
-        """Wait for what is still under way, and hear what comes of it."""
-        while came := self.came():
-            for hear, result in came:
-                hear(result)
-
-    def came(self) -> list[tuple[Any, Result | Exception | None]]:
-        """Return what the lane tells next; empty where nothing is under way, or the lane itself can't go on."""
-        if self._lane is None or self._broken:
-            return []
-        try:
-            return self._lane.wait()
-        except Exception as trouble:  # noqa: BLE001 - the run is given up, in words
-            self._broken = True
-            self.settled(trouble)
-            return []
 
     def summary(self) -> Summary:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
@@ -192,12 +166,10 @@ class Run:
 
     def end(self) -> None:
         """End the workers, let go of the terminal, give the signals back."""
-        if self._lane is not None:
-            self._lane.close()
         if "engine" in self.__dict__:
             self.engine.close()
-        if self._threads is not None:
-            self._threads.shutdown()
+        if "crew" in self.__dict__:
+            self.crew.threads.shutdown()
         if isinstance(self._watcher, Watcher):
             self._watcher.close()
         for number, handler in self._old.items():
@@ -221,9 +193,7 @@ class Run:
 
 
 def run_plan(run: Run, *, fail_fast: bool) -> None:
-    """Have doit run the plan's pairs, batch by batch; the next one is judged while workers are busy with the last."""
-    if run.plan.many:
-        run.engine.runner.warm()
+    """Have doit run the plan's pairs, batch by batch."""
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
@@ -237,7 +207,6 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
         if run.signal is not None or run.cancelled or run.fatal is not None or (fail_fast and run.failures):
             run.unseen = _after(run.plan, chunk[-1].entry.eid)
             break
-    run.drain()
 
 
 def _after(plan: Plan, eid: int) -> int:
