@@ -50,8 +50,8 @@ class Order(NamedTuple):
     @classmethod
     def unpacked(cls, fields: tuple[Any, ...]) -> Order:
         """Return the order that was packed into *fields*."""
-        order = cls(*fields)
-        return order if order.view is None else order._replace(view=ViewOrder(*order.view))
+        argv, env, cwd, view, *rest = fields
+        return cls(argv, env, cwd, view and ViewOrder(*view), *rest)
 
 
 class Channel:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.process.wire import Order
@@ -23,7 +22,7 @@ class Inbox:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.stopped = False  # what runs is to end
-        self._orders: deque[tuple[Any, ...]] = deque()
+        self._orders: list[tuple[Any, ...]] = []
         self._refused = 0  # orders that a stop came behind
 
     def next(self) -> Order:
@@ -36,7 +35,7 @@ class Inbox:
                 break
             self.hear()
         self.stopped = False
-        return Order.unpacked(self._orders.popleft())
+        return Order.unpacked(self._orders.pop(0))
 
     def hear(self) -> None:
         """Take what is said, once something is; ``Cut`` where nothing will be."""

@@ -13,7 +13,7 @@ import _thread
 import errno
 import os
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cogbuild.process.tree import remove_tree
@@ -22,7 +22,7 @@ from cogbuild.process.worker import kernel
 from cogbuild.process.worker.curtain import Curtain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
 __all__ = ["Stage", "StageFailed", "probe"]
 
@@ -74,10 +74,10 @@ class Stage:
         try:
             if self._height == 1:
                 self._begin(order, parent)
-            with _step("showing what lies in a hidden directory", view=False):
+            with _Step("showing what lies in a hidden directory", view=False):
                 self._show(order)
             if view is not None:
-                with _step("mounting the view", view=True):
+                with _Step("mounting the view", view=True):
                     self._mount(view)
         except BaseException:
             self.clear()
@@ -86,11 +86,11 @@ class Stage:
     def _begin(self, order: Order, parent: bytes | None) -> None:
         """Mount what serves several runs; the first curtain, or the view, comes to cover what none may see."""
         view = order.view
-        with _step("hiding a directory", view=False):
+        with _Step("hiding a directory", view=False):
             for path in order.hide:
                 self._curtains.append(Curtain(path))
         if view is not None and view.disk is None:
-            with _step("preparing the view", view=True):
+            with _Step("preparing the view", view=True):
                 place = order.hide[0] if order.hide else view.root
                 size = b"size=%d,nr_inodes=%d,mode=755" % (
                     view.memory_limit,
@@ -102,7 +102,7 @@ class Stage:
                     upper = self._upper(view)
                     self._overlay(place, (parent,), upper, ())
                     self._shared = self._views[-1], upper + b"/upper"
-        with _step("hiding a directory", view=False):
+        with _Step("hiding a directory", view=False):
             for curtain in self._curtains:
                 curtain.draw()
                 self._pile_up(curtain.path)
@@ -216,13 +216,22 @@ def _close(views: list[int]) -> None:
         os.close(view)
 
 
-@contextmanager
-def _step(name: str, *, view: bool) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
-        raise StageFailed(name + where, error, view=view) from None
+class _Step:
+    """What is being done, for the message where that is refused."""
+
+    def __init__(self, name: str, *, view: bool) -> None:
+        self._name = name
+        self._view = view
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError):
+            where = f" ({os.fsdecode(error.filename)})" if error.filename else ""
+            raise StageFailed(self._name + where, error, view=self._view) from None
 
 
 def _write_upper(upper: bytes, layers: list[bytes], masked: tuple[bytes, ...]) -> None:
@@ -274,7 +283,7 @@ def probe(at: bytes, trash: bytes) -> None:
         os.mkdir(root)
         for name in (b"/masked", b"/old/file"):
             os.mknod(lower + name, stat.S_IFREG | 0o644)
-        view = ViewOrder(root, (lower,), (b"masked",), None, 1 << 20, sealed=False)
+        view = ViewOrder(root, (lower,), (b"masked",), None, 1 << 20, False)
         stage.set_up(Order((), {}, root, view, None, 0.0, (), (), (), 0))
         if os.path.lexists(root + b"/masked"):
             raise OSError(errno.ENOTSUP, "a whiteout is not honoured")
