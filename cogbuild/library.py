@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -359,7 +360,12 @@ def find(
 
 def spec_of(entry: EntryRow) -> ModelSpec:
     """Return what the model's ``cog.yaml`` says."""
-    return from_json(ModelSpec, entry.spec)
+    return _parsed(entry.spec)
+
+
+@lru_cache(maxsize=64)  # versions of a model say the same
+def _parsed(spec: str) -> ModelSpec:
+    return from_json(ModelSpec, spec)
 
 
 def tree_of(project: Project, digest: str) -> Tree:

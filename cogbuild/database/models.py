@@ -179,6 +179,16 @@ def previous(con: sqlite3.Connection, entry: EntryRow, aid: int) -> int | None:
     return None
 
 
+def with_previous(con: sqlite3.Connection, eids: Sequence[int], aid: int) -> set[int]:
+    """Return those of *eids* of whose repo another version has an outcome of the adapter."""
+    rows = con.execute(
+        "SELECT e.eid FROM entries e WHERE e.eid IN (SELECT value FROM json_each(?1)) AND EXISTS (SELECT 1 FROM entries v "
+        "JOIN outcomes o ON o.eid = v.eid AND o.aid = ?2 WHERE v.rid = e.rid AND v.eid != e.eid)",
+        (json.dumps(eids), aid),
+    )
+    return {eid for (eid,) in rows}
+
+
 def next_seq(con: sqlite3.Connection) -> int:
     """Return the next number of the change feed."""
     row = con.execute(

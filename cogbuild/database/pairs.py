@@ -178,15 +178,24 @@ def outcome(con: sqlite3.Connection, eid: int, aid: int) -> Outcome | None:
     return _outcomes(con, rows)[0] if rows else None
 
 
+#: The stamp of a pair whose entry is not there.
+NO_STAMP = (None,) * 9
+
+
 def stamp(con: sqlite3.Connection, eid: int, aid: int | None) -> tuple[object, ...]:
     """Return what moves whenever the database says something new of a pair: entry, outcome, and why it is listed."""
-    row = con.execute(
-        "SELECT e.seq, o.key, o.attempt, o.made, o.test, o.test_failed, o.lost, e.live, p.why FROM entries e "
+    return stamps(con, [eid], aid).get(eid, NO_STAMP)
+
+
+def stamps(con: sqlite3.Connection, eids: Sequence[int], aid: int | None) -> dict[int, tuple[object, ...]]:
+    """Return the stamps of pairs of one adapter, by eid."""
+    rows = con.execute(
+        "SELECT e.eid, e.seq, o.key, o.attempt, o.made, o.test, o.test_failed, o.lost, e.live, p.why FROM entries e "
         "LEFT JOIN outcomes o ON o.eid = e.eid AND o.aid = ?2 LEFT JOIN pending p ON p.eid = e.eid AND p.aid = ?2 "
-        "WHERE e.eid = ?1",
-        (eid, aid),
-    ).fetchone()
-    return tuple(row) if row is not None else (None,) * 9
+        "WHERE e.eid IN (SELECT value FROM json_each(?1))",
+        (json.dumps(eids), aid),
+    )
+    return {eid: tuple(stamp) for eid, *stamp in rows}
 
 
 def outcomes(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,7 @@ from cogbuild.errors.remote import StoreError
 from cogbuild.errors.state import DiskFull
 from cogbuild.objects import disk_errors
 from cogbuild.process import Command, Reason
+from cogbuild.process.hearing import Hearing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,8 +93,9 @@ class Runner:
         """End the workers and remove the workspaces."""
         with self._starting:
             means, self._means = self._means, None
+        if "_pool" in self.__dict__:
+            self._pool.close()
         if means is not None:
-            means.pool.close()
             means.shelf.close()
             means.spaces.close()
         for name in self._unrecorded:  # the disk was full: what no row tells of is nobody's
@@ -101,16 +103,32 @@ class Runner:
                 os.unlink(f"{self._logs}/{name}.log")
         self._turns.close()
 
+    @cached_property
+    def _pool(self) -> Pool:
+        from cogbuild.process import Pool
+
+        return Pool(self._jobs)
+
+    def warm(self) -> None:
+        """Start workers, which takes them a while, beside whatever else is to be done before the first adapter."""
+        with self._starting:
+            self._pool.warm()
+
+    @property
+    def overlay(self) -> bool:
+        """Whether workers give private views of a model."""
+        with self._starting:
+            return self._pool.protection.overlay
+
     def means(self) -> _Means:
         """Return what serves all runs, made where it is not there yet."""
         with self._starting:
             if self._means is None:
-                from cogbuild.process import Pool
                 from cogbuild.workspace import Workspaces
 
                 self.project.make()  # somebody may have removed logs/ to make room
                 recover(self.project)
-                pool = Pool(self._jobs)
+                pool = self._pool
                 spaces = Workspaces(self.project.data / "work", pool.protection)
                 self._means = _Means(pool, spaces, Shelf(spaces.directory))
                 if self._cancelled:
@@ -163,6 +181,11 @@ class Runner:
         """Return how an attempt ended whose script was run elsewhere."""
         running.ended = ended
         return self._concluded(running, places, lambda: self._take_up(running))
+
+    def given_up(self, running: Running, places: Places) -> None:
+        """Forget an attempt that is made in another way."""
+        self._unrecorded.discard(running.name)
+        self.means().shelf.give_back(places)
 
     def refused(self, running: Running, places: Places, error: CogbuildError) -> Attempted:
         """Return how an attempt ended that came to nothing before its script ran."""
@@ -249,7 +272,7 @@ class Runner:
             sealed=judged.entry.sealed,
             copy=copy,
         ) as space:
-            command = self.command(running, program, variables, space.root, space.view)
+            command = self._command(running, program, variables, space.root, space.view)
             with self._state_turn(judged):
                 ended = means.pool.run(
                     command,
@@ -264,7 +287,22 @@ class Runner:
             return self._process(running, program, variables, copy=True)
         return ended
 
-    def command(
+    def script(self, running: Running, root: Path, view: View) -> Command:
+        """Return the adapter's script as it is run in the workspace *root*."""
+        variables = self._prepare.run_variables(running.judged, running.prepared)
+        return self._command(running, running.judged.adapter.script, variables, root, view)
+
+    def hearing(self, running: Running, command: Command) -> Hearing:
+        """Return who hears what the command says."""
+        judged = running.judged
+        return Hearing(
+            running.log,
+            command.log_limit,
+            lambda line: self._tell(Line(judged.name, line)),
+            self._prepare.mask(judged.adapter),
+        )
+
+    def _command(
         self, running: Running, program: Path, variables: dict[str, str], root: Path, view: View | None
     ) -> Command:
         """Return *program* as it is run in the workspace *root*."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Flights"]
 
 _FLOCK = struct.Struct("@hhqqi")
+_DIGITS = 15  # of a key, that make the offset of its lock
 _LONGEST_WAIT = 0.1  # seconds between two looks
 
 
@@ -43,18 +44,32 @@ class Flights:
 
         *waiting* is called once when somebody else holds it.
         """
+        fd = self._descriptor()
         try:
-            fd = self._spare.pop()
-        except IndexError:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            offset = int(name[:15], 16)
-            yield _take(fd, offset, waiting, cancelled)
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, offset, 1, 0))
+            yield _take(fd, int(name[:_DIGITS], 16), waiting, cancelled)
         except BaseException:
             os.close(fd)  # releases the lock whatever happened
             raise
+        self.let_go(name, fd)
+
+    def take(self, name: str) -> int | None:
+        """Take the lock of *name* and return what ``let_go`` wants; None where somebody holds it."""
+        fd = self._descriptor()
+        if _try(fd, int(name[:_DIGITS], 16)):
+            return fd
         self._spare.append(fd)
+        return None
+
+    def let_go(self, name: str, fd: int) -> None:
+        """Release what was taken."""
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_UNLCK, int(name[:_DIGITS], 16)))
+        self._spare.append(fd)
+
+    def _descriptor(self) -> int:
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def close(self) -> None:
         """Close what is kept."""
@@ -62,18 +77,24 @@ class Flights:
             os.close(self._spare.pop())
 
 
+def _request(kind: int, offset: int) -> bytes:
+    return _FLOCK.pack(kind, os.SEEK_SET, offset, 1, 0)
+
+
+def _try(fd: int, offset: int) -> bool:
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(fcntl.F_WRLCK, offset))
+    except OSError as trouble:
+        if trouble.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
+        return False
+    return True
+
+
 def _take(fd: int, offset: int, waiting: Callable[[], None], cancelled: Callable[[], bool]) -> bool:
-    request = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
     pause = 0.002
     told = False
-    while True:
-        try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
-        except OSError as trouble:
-            if trouble.errno not in (errno.EACCES, errno.EAGAIN):
-                raise
-        else:
-            return True
+    while not _try(fd, offset):
         if not told:
             waiting()
             told = True
@@ -81,3 +102,4 @@ def _take(fd: int, offset: int, waiting: Callable[[], None], cancelled: Callable
             return False
         time.sleep(pause)
         pause = min(pause * 2, _LONGEST_WAIT)
+    return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
 from cogbuild.database import feed, pairs
 from cogbuild.engine.places import Note, notes_in
+from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.workspace import is_free, sweep
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from cogbuild.project import Project
 
-__all__ = ["recover"]
+__all__ = ["recover", "recover_if_possible"]
 
 
 def recover(project: Project) -> None:
@@ -30,6 +32,12 @@ def recover(project: Project) -> None:
     if dead:
         project.database.write(lambda con: _record(con, dead))
     sweep(work)
+
+
+def recover_if_possible(project: Project) -> None:
+    """Do so, or leave it to whoever can write."""
+    with contextlib.suppress(ReadOnlyData, DiskTrouble):
+        recover(project)
 
 
 def _record(con: sqlite3.Connection, notes: list[Note]) -> None:

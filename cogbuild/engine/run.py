@@ -15,13 +15,14 @@ from cogbuild.database import models
 from cogbuild.engine.attempt import Runner
 from cogbuild.engine.events import Note, Result, Status
 from cogbuild.engine.flight import Flights
+from cogbuild.engine.leftovers import recover_if_possible
 from cogbuild.engine.recording import Made, Recorder
 from cogbuild.errors import CogbuildError
 from cogbuild.using import using
 from cogbuild.verdict import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.engine.events import Event, Listener
@@ -68,32 +69,38 @@ class Engine:
         self._listening = threading.Lock()
         self._under_way: set[int] = set()  # threads that bring a pair up to date
         self._recorder = Recorder(project, lambda: len(self._under_way))
-        self._runner = Runner(project, jobs, self._tell)
-        self._flights = Flights(project.data / "work" / "flights.lock")
+        self.runner = Runner(project, jobs, self._tell)
+        self.flights = Flights(project.data / "work" / "flights.lock")
         #: So many adapters run at once; threads may be more, because what has ended has to become durable too.
         #: Several engines of one process may share them.
-        self._slots: Slots = slots if slots is not None else SimpleQueue()
-        for _ in range(jobs if slots is None else 0):
-            self._slots.put(None)
-        self._stop = threading.Event()
+        self.own_slots: SimpleQueue[None] | None = None
+        if slots is None:
+            slots = self.own_slots = SimpleQueue()
+            for _ in range(jobs):
+                slots.put(None)
+        self.slots = slots
+        self.stop = threading.Event()
         self._using = contextlib.ExitStack()
         self._used = False
+        self._waited = False  # for what another run did
 
     # -- life -----------------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """End every adapter that runs; pairs that have not begun are not begun."""
-        self._stop.set()
-        self._runner.cancel()
+        self.stop.set()
+        self.runner.cancel()
 
     def close(self) -> None:
         """End the workers."""
-        self._runner.close()
-        self._flights.close()
+        self.runner.close()
+        self.flights.close()
+        if self._waited:  # for one that was killed, perhaps
+            recover_if_possible(self.project)
         self.project.keep_hashed()
         self._using.close()
 
-    def _use(self) -> None:
+    def use(self) -> None:
         """Keep ``gc`` from collecting from the first pair until this is closed."""
         with self._listening:
             if not self._used:
@@ -110,11 +117,11 @@ class Engine:
         Before any of them runs: a further link to a file that versions share moves its ctime, and tools such as tar take
         a file whose ctime moves while they read it for one that changed.
         """
-        self._use()
+        self.use()
         for judged in pairs:
             if judged.entry.sealed and judged.verdict.kind in (Kind.STALE, Kind.PENDING):
                 with contextlib.suppress(CogbuildError, OSError):  # told when the pair's turn comes
-                    self._runner.seal(judged)
+                    self.runner.seal(judged)
         self.project.keep_hashed()
 
     # -- one pair -------------------------------------------------------------------------------------------------
@@ -125,7 +132,7 @@ class Engine:
         *planned* is what the plan found of it. None: the model is not there any more. What goes wrong with the pair is
         in the result. Raises errors that concern all pairs.
         """
-        self._use()
+        self.use()
         self._under_way.add(threading.get_ident())
         try:
             return self._run(eid, name, planned)
@@ -148,17 +155,21 @@ class Engine:
         except CogbuildError as error:
             if error.fatal:
                 raise
-            result = self._failed(judged, [self._runner.never_started(judged, error)], error, ran=False)
+            result = self._failed(judged, [self.runner.never_started(judged, error)], error, ran=False)
+        return self.told(judged, result, started)
+
+    def told(self, judged: Judged, result: Result, started: float) -> Result:
+        """Tell how a pair ended, which is durable, and remember it for those that need it."""
         if not result.seconds:
             result = replace(result, seconds=time.monotonic() - started)
         if result.status in (Status.FAILED, Status.BLOCKED, Status.CANCELLED):
             reason = result.error.title if result.error else result.reason or str(result.status)
-            self.judge.failed[eid, name] = reason
+            self.judge.failed[judged.entry.eid, judged.adapter.name] = reason
         self._tell(result)
         return result
 
     def _bring(self, judged: Judged) -> Result:
-        if self._stop.is_set():
+        if self.stop.is_set():
             return Result(judged.name, Status.CANCELLED)
         if judged.error is not None:
             raise judged.error
@@ -182,7 +193,7 @@ class Engine:
             self._recorder.made(Made(judged, (), (), reason, b""))
             return Result(judged.name, Status.NOT_APPLICABLE, reason=reason)
         if judged.python is not None and judged.python.lock is None:
-            self._runner.resolve(judged)
+            self.runner.resolve(judged)
             judged = self._looked_again(judged)
         return self._under_lock(judged)
 
@@ -206,9 +217,10 @@ class Engine:
 
         def waiting() -> None:
             waited.append(True)
+            self._waited = True
             self._tell(Note(judged.name, "another run does the same work; waiting for it"))
 
-        with self._flights.held(judged.key, waiting=waiting, cancelled=self._stop.is_set) as mine:
+        with self.flights.held(judged.key, waiting=waiting, cancelled=self.stop.is_set) as mine:
             if not mine:
                 return Result(judged.name, Status.CANCELLED)
             if waited:
@@ -278,16 +290,16 @@ class Engine:
     def _test(self, judged: Judged, outcome: Outcome, status: Status) -> Result:
         """Run the test alone on what is there."""
         with self._slot():
-            if self._stop.is_set():
+            if self.stop.is_set():
                 return Result(judged.name, Status.CANCELLED)
-            ended = self._runner.test(judged, outcome.artifacts)
+            ended = self.runner.test(judged, outcome.artifacts)
         if ended.status == "interrupted":
             self._recorder.interrupted(judged, [ended.attempt])
-            self._runner.recorded([ended])
+            self.runner.recorded([ended])
             return Result(judged.name, Status.CANCELLED)
         failed = ended.error
         self._recorder.tested(judged, ended.attempt, ended.artifacts, failed=failed.title if failed else None)
-        self._runner.recorded([ended])
+        self.runner.recorded([ended])
         log = self._log(ended)
         if failed is not None:
             return Result(judged.name, Status.FAILED, error=failed, log=log, reasons=judged.verdict.reasons)
@@ -304,52 +316,72 @@ class Engine:
     # -- build ----------------------------------------------------------------------------------------------------
 
     def _build(self, judged: Judged) -> Result:
-        attempts: list[Attempted] = []
-        while True:
+        with self._slot():
+            if self.stop.is_set():
+                return Result(judged.name, Status.CANCELLED)
+            ended = self.runner.run(judged)
+        return self.ended(judged, ended)
+
+    def again(self, judged: Judged, attempts: Sequence[Attempted]) -> bool:
+        """Whether a pair is to be tried once more after these attempts."""
+        last = attempts[-1]
+        return last.status == "failed" and last.temporary and len(attempts) <= judged.adapter.spec.retries
+
+    def ended(self, judged: Judged, ended: Attempted) -> Result:
+        """Record what a first attempt came to, after more of them where that is a temporary failure."""
+        attempts = [ended]
+        while self.again(judged, attempts) and self._pause(judged, len(attempts)):
             with self._slot():
-                if self._stop.is_set() and not attempts:
-                    return Result(judged.name, Status.CANCELLED)
-                ended = self._runner.run(judged)
+                ended = self.runner.run(judged)
             attempts.append(ended)
-            if ended.status != "failed" or not ended.temporary or len(attempts) > judged.adapter.spec.retries:
-                break
-            if not self._pause(judged, len(attempts)):
-                break
         rows = [item.attempt for item in attempts]
         log = self._log(ended)
         if ended.status == "interrupted":
             self._recorder.interrupted(judged, rows)
-            self._runner.recorded(attempts)
+            self.runner.recorded(attempts)
             return Result(judged.name, Status.CANCELLED, log=log)
         if ended.error is not None:
             return self._failed(judged, attempts, ended.error)
-        (outcome,) = self._recorder.made(Made(judged, rows, ended.artifacts, ended.reason, ended.log_tail))
-        self._runner.recorded(attempts)
+        self._recorder.made(Made(judged, rows, ended.artifacts, ended.reason, ended.log_tail))
+        self.runner.recorded(attempts)
         self.judge.forced.discard((judged.entry.eid, judged.adapter.name))
+        return self._built(judged, ended)
+
+    def built(self, several: Sequence[tuple[Judged, Attempted]]) -> list[Result]:
+        """Record together what first attempts made, each of a pair of its own."""
+        made = [
+            Made(judged, (ended.attempt,), ended.artifacts, ended.reason, ended.log_tail)
+            for judged, ended in several
+        ]
+        self._recorder.made(*made, alone=True)
+        self.runner.recorded(ended for _, ended in several)
+        return [self._built(judged, ended) for judged, ended in several]
+
+    def _built(self, judged: Judged, ended: Attempted) -> Result:
         return Result(
             judged.name,
             Status.NOT_APPLICABLE if ended.reason is not None else Status.BUILT,
             ended.attempt.seconds,
-            outcome.artifacts,
-            tuple(map(self.project.uri, outcome.artifacts)),
+            ended.artifacts,
+            tuple(map(self.project.uri, ended.artifacts)),
             reason=ended.reason,
-            log=log,
+            log=self._log(ended),
             reasons=judged.verdict.reasons,
         )
 
     @contextlib.contextmanager
     def _slot(self) -> Iterator[None]:
-        self._slots.get()
+        self.slots.get()
         try:
             yield
         finally:
-            self._slots.put(None)
+            self.slots.put(None)
 
     def _failed(
         self, judged: Judged, attempts: list[Attempted], error: CogbuildError, *, ran: bool = True
     ) -> Result:
         self._recorder.failed(judged, [item.attempt for item in attempts], error.title, ran=ran)
-        self._runner.recorded(attempts)
+        self.runner.recorded(attempts)
         return Result(
             judged.name,
             Status.FAILED,
@@ -363,7 +395,7 @@ class Engine:
         """Wait before the next try; False where the run is cancelled meanwhile."""
         seconds = min(_BACKOFF * 2 ** (tried - 1), _LONGEST_BACKOFF)
         self._tell(Note(judged.name, f"temporary failure (exit 75); trying again in {seconds:g} s"))
-        return not self._stop.wait(seconds)
+        return not self.stop.wait(seconds)
 
     def _log(self, ended: Attempted) -> str | None:
         path = self.project.log(ended.attempt.id)

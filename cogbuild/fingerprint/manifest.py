@@ -53,10 +53,14 @@ class Manifest:
     @cached_property
     def key(self) -> str:
         """The action key: 64 hex digits."""
-        return tagged(_MANIFEST_TAG, [self.encode()])
+        return tagged(_MANIFEST_TAG, [self._encoded])
 
     def encode(self) -> bytes:
         """Return the rows as bytes; different rows give different bytes."""
+        return self._encoded
+
+    @cached_property
+    def _encoded(self) -> bytes:
         return _encode_rows(self.rows)
 
     @classmethod

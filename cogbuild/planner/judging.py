@@ -6,7 +6,7 @@ import json
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogbuild import damage
 from cogbuild.adapters import IMAGE_ADAPTER
@@ -30,6 +30,8 @@ from cogbuild.spec import COG_VARIABLES
 from cogbuild.verdict import Facts, Kind, Need, NeedState, Reason, Verdict, judge, with_changes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from cogbuild.adapters import Adapter
     from cogbuild.cache import Record
     from cogbuild.database.models import EntryRow
@@ -98,6 +100,13 @@ class Judged:
         return self.manifest.key if self.manifest is not None else None
 
 
+class _Said(NamedTuple):
+    """What the database says of one pair."""
+
+    stamp: tuple[object, ...]
+    outcome: Outcome | None
+
+
 def pair_name(entry: EntryRow, adapter: str) -> str:
     """Return how a pair is called: ``user/name@<id12>:<adapter>``."""
     return f"{entry.repo}@{entry.model[:12]}:{adapter}"
@@ -154,12 +163,48 @@ class Judge:
         return seen[name]
 
     def _look(self, entry: EntryRow, name: str, seen: dict[str, Judged]) -> Judged:
-        adapter = self.adapters[name]
-        aid = self.aid(name)
-        con = self.project.con
-        stamp = pairs.stamp(con, entry.eid, aid)
-        outcome = pairs.outcome(con, entry.eid, aid) if aid is not None and stamp[1] is not None else None
-        why = str(stamp[-1]) if stamp[-1] is not None else None
+        judged, facts = self._drafted(entry, name, self._said([entry.eid], name)[entry.eid], seen)
+        if facts is None:
+            return judged
+        return self._finished(judged, facts, self.restorable(judged.key or ""))
+
+    def look_all(self, asked: Iterable[tuple[EntryRow, str]]) -> list[Judged]:
+        """Judge many pairs as things are now: as ``look`` does, with fewer questions."""
+        asked = list(asked)
+        by_adapter: dict[str, list[int]] = {}
+        for entry, name in asked:
+            by_adapter.setdefault(name, []).append(entry.eid)
+        said = {name: self._said(eids, name) for name, eids in by_adapter.items()}
+        drafts: list[tuple[Judged, Facts | None]] = []
+        seen: dict[int, dict[str, Judged]] = {}
+        for entry, name in asked:
+            if self.adapters[name].needs:
+                drafts.append((self.look(entry, name, seen.setdefault(entry.eid, {})), None))
+            else:
+                drafts.append(self._drafted(entry, name, said[name][entry.eid], {}))
+        records = self.project.cache.find([judged.key or "" for judged, facts in drafts if facts is not None])
+        return [
+            judged
+            if facts is None
+            else self._finished(judged, facts, self._usable(records.get(judged.key or "")))
+            for judged, facts in drafts
+        ]
+
+    def _said(self, eids: Sequence[int], name: str) -> dict[int, _Said]:
+        """Return what the database says of pairs of one adapter, by eid."""
+        con, aid = self.project.con, self.aid(name)
+        stamps = pairs.stamps(con, eids, aid)
+        known = [eid for eid, stamp in stamps.items() if stamp[1] is not None]
+        found = pairs.outcomes(con, eids=known, aid=aid) if known and aid is not None else {}
+        outcomes = {eid: outcome for (eid, _), outcome in found.items()}
+        return {eid: _Said(stamps.get(eid, pairs.NO_STAMP), outcomes.get(eid)) for eid in eids}
+
+    def _drafted(
+        self, entry: EntryRow, name: str, said: _Said, seen: dict[str, Judged]
+    ) -> tuple[Judged, Facts | None]:
+        """Return the pair as it is judged without the cache, and the facts of that where the cache may know better."""
+        adapter, outcome = self.adapters[name], said.outcome
+        why = str(said.stamp[-1]) if said.stamp[-1] is not None else None
         states, needed = self._needs(entry, adapter, seen)
         facts = Facts(
             key=None,
@@ -176,35 +221,62 @@ class Judge:
             needs=states,
         )
         if any(state.state not in (NeedState.DONE, NeedState.NOT_APPLICABLE) for state in states):
-            return Judged(entry, adapter, judge(facts), None, outcome, None, needed)
-        return replace(self._with_manifest(entry, adapter, facts, outcome, needed), stamp=stamp)
+            return Judged(entry, adapter, judge(facts), None, outcome, None, needed), None
+        return self._with_manifest(entry, adapter, facts, said, needed)
 
     def still(self, judged: Judged) -> bool:
         """Whether the pair would be judged the same now, by a look at the database; what is restored is looked at itself.
 
         Only said of pairs that depend on nothing else: those without needs, whose environment is resolved.
         """
+        stamp = pairs.stamp(self.project.con, judged.entry.eid, self.aid(judged.adapter.name))
+        return self._still(judged, stamp)
+
+    def still_all(self, several: Sequence[Judged]) -> list[Judged | None]:
+        """Return pairs with their reasons, as ``explained`` does; None for each that has to be judged again."""
+        by_adapter: dict[str, list[int]] = {}
+        for judged in several:
+            by_adapter.setdefault(judged.adapter.name, []).append(judged.entry.eid)
+        con = self.project.con
+        stamps: dict[tuple[int, str], tuple[object, ...]] = {}
+        compared: set[tuple[int, str]] = set()
+        for name, eids in by_adapter.items():
+            aid = self.aid(name)
+            stamps |= {(eid, name): stamp for eid, stamp in pairs.stamps(con, eids, aid).items()}
+            if aid is not None:
+                compared |= {(eid, name) for eid in models.with_previous(con, eids, aid)}
+        same: list[Judged | None] = []
+        for judged in several:
+            pair = (judged.entry.eid, judged.adapter.name)
+            if not self._still(judged, stamps.get(pair)):
+                same.append(None)
+            elif judged.outcome is not None or pair in compared:
+                same.append(self.explained(judged))
+            else:
+                same.append(judged)
+        return same
+
+    def _still(self, judged: Judged, stamp: tuple[object, ...] | None) -> bool:
         pair = (judged.entry.eid, judged.adapter.name)
         if judged.stamp is None or judged.adapter.needs or judged.verdict.settled or pair in self.forced:
             return False
         if judged.python is not None and judged.python.lock is None:
             return False
-        con = self.project.con
-        if pairs.stamp(con, judged.entry.eid, self.aid(judged.adapter.name)) != judged.stamp:
+        if stamp != judged.stamp:
             return False
         key = judged.key or ""
         if judged.record is not None:
             return self.restorable(key) is not None
-        return not upkeep.carrying(con, key)  # else the cache may have its record by now
+        return not upkeep.carrying(self.project.con, key)  # else the cache may have its record by now
 
     def _with_manifest(
         self,
         entry: EntryRow,
         adapter: Adapter,
         facts: Facts,
-        outcome: Outcome | None,
+        said: _Said,
         needed: tuple[Needed, ...],
-    ) -> Judged:
+    ) -> tuple[Judged, Facts | None]:
         spec = adapter.spec
         variables = self._variables(entry, adapter, needed)
         params = {**spec.params, **entry.settings.get("params", {}).get(adapter.name, {})}
@@ -215,7 +287,10 @@ class Judge:
             if error.fatal:
                 raise
             verdict = Verdict(Kind.STALE, (Reason("error", error.title),))
-            return Judged(entry, adapter, verdict, None, outcome, None, needed, error=error)
+            judged = Judged(
+                entry, adapter, verdict, None, said.outcome, None, needed, stamp=said.stamp, error=error
+            )
+            return judged, None
         parts: dict[str, Part | None] = {
             "adapter": adapter.part,
             "model": self._model_part(entry, spec.inputs),
@@ -238,29 +313,36 @@ class Judge:
         )
         unresolved = python is not None and python.lock is None
         facts = replace(facts, key=rows.key, unresolved=unresolved)
-        record = None
         verdict = judge(facts)
-        if verdict.kind is Kind.STALE and not (unresolved or facts.forced or facts.forgotten):
-            record = self.restorable(rows.key)
-            verdict = judge(replace(facts, restorable=record is not None))
-        return Judged(
+        judged = Judged(
             entry,
             adapter,
             verdict,
             rows,
-            outcome,
-            record,
+            said.outcome,
+            None,
             needed,
             variables,
             params,
             examples,
             python,
             tuple(part for part in parts.values() if part is not None and (part.blob or part.kind == "rows")),
+            said.stamp,
         )
+        asks = verdict.kind is Kind.STALE and not (unresolved or facts.forced or facts.forgotten)
+        return judged, facts if asks else None
+
+    def _finished(self, judged: Judged, facts: Facts, record: Record | None) -> Judged:
+        """Return the pair as it is judged with what the cache has of its key."""
+        if record is None:
+            return judged
+        return replace(judged, record=record, verdict=judge(replace(facts, restorable=True)))
 
     def restorable(self, key: str) -> Record | None:
         """Return the intact record of *key* if nothing that it names is known to be gone."""
-        record = self.project.cache.get(key)
+        return self._usable(self.project.cache.get(key))
+
+    def _usable(self, record: Record | None) -> Record | None:
         if record is None or pairs.any_lost(self.project.con, record.artifacts):
             return None
         return None if any(self._gone(item) for item in record.artifacts) else record

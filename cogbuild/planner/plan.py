@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Planner", "Selection"]
 
-#: Models whose pairs are judged and run together; a task costs 5 KB in doit, so not all at once.
-CHUNK = 200
+#: Models whose pairs are judged and run together; a task costs 5 KB in doit, so not all at once. Judging them takes less
+#: time than what workers have been sent before.
+CHUNK = 60
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Plan:
         """Whether every pair is fresh, judged now."""
         return next(self.chunks(), None) is None
 
+    @property
+    def many(self) -> bool:
+        """Whether it is likely that adapters have to run: several models moved, or an adapter did."""
+        return len(self.eids) > 1 and any(chosen is not None for chosen in self.candidates.values())
+
     def chunks(self) -> Iterator[list[Judged]]:
         """Yield the pairs that are not fresh, judged now; pairs of one model stay in one chunk."""
         for start in range(0, len(self.eids), CHUNK):
@@ -72,14 +78,19 @@ class Plan:
         project = self.judge.project
         todo: list[Judged] = []
         fresh: dict[str, list[tuple[int, list[tuple[str, str]]]]] = {}
+        asked: list[tuple[EntryRow, str]] = []
         for entry in models.entries(project.con, eids=eids, candidates=True):
             wanted = self.judge.wanted(entry)
             for name in self._chosen(entry, wanted):
-                judged = self.judge.look(entry, name) if name in wanted else None
-                if judged is not None and not judged.verdict.settled:
-                    todo.append(judged)
+                if name in wanted:
+                    asked.append((entry, name))
                 else:
-                    fresh.setdefault(name, []).append((entry.eid, judged.needed if judged else []))
+                    fresh.setdefault(name, []).append((entry.eid, []))
+        for judged in self.judge.look_all(asked):
+            if judged.verdict.settled:
+                fresh.setdefault(judged.adapter.name, []).append((judged.entry.eid, judged.needed))
+            else:
+                todo.append(judged)
         if self.record and fresh:
             project.database.write(lambda con: self._settle(con, fresh))
         return todo

@@ -37,7 +37,7 @@ class Refused(Exception):
 
 
 class Worker:
-    """One worker process; made by starting it and waiting until it is ready."""
+    """One worker process; started when it is made, and ready when its ``protection`` is known."""
 
     def __init__(self, level: Level, wrapper: Sequence[str] = ()) -> None:
         ours, theirs = socket.socketpair()
@@ -59,11 +59,19 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        try:
-            self.protection = self._greeting(level)
-        except BaseException:
-            self.end()
-            raise
+        self._level = level
+        self._protection: Protection | None = None
+
+    @property
+    def protection(self) -> Protection:
+        """What it gives; waits until it is ready. Raises ``Refused`` where this machine does not give the level."""
+        if self._protection is None:
+            try:
+                self._protection = self._greeting(self._level)
+            except BaseException:
+                self.end()
+                raise
+        return self._protection
 
     def _greeting(self, level: Level) -> Protection:
         match self._channel.receive():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
+        self._starting: list[Worker] = []
         self._cancelled = False
 
     @property
@@ -48,7 +50,7 @@ class Pool:
         """What this machine gives; the first use starts a worker to find out."""
         with self._lock:
             if self._protection is None:
-                worker, notes = _strongest(self._asked)
+                worker, notes = self._first()
                 found = worker.protection
                 self._protection = Protection(found.level, found.overlay, {**notes, **found.notes})
                 if found.level is Level.BUBBLEWRAP:
@@ -56,6 +58,32 @@ class Pool:
                 else:
                     self._idle.append(worker)
             return self._protection
+
+    def warm(self) -> None:
+        """Start all workers that there may be, beside whatever else is done meanwhile."""
+        try:
+            level = self._asked or _forced() or next(iter(Level))
+        except ProtectionUnknown:  # told by who needs one
+            return
+        with self._lock:
+            if self._protection is not None or self._starting or level is Level.BUBBLEWRAP:
+                return
+            with contextlib.suppress(OSError):
+                for _ in range(self._size):
+                    self._starting.append(Worker(level))
+
+    def _first(self) -> tuple[Worker, dict[str, str]]:
+        """Return a worker of the strongest level that works, and why the stronger ones do not."""
+        starting, self._starting = self._starting, []
+        try:
+            for worker in starting[:1]:
+                _ = worker.protection
+                self._starting = starting[1:]
+                return worker, {}
+        except Refused:
+            for worker in starting[1:]:
+                worker.end()
+        return _strongest(self._asked)
 
     def run(
         self,
@@ -91,8 +119,31 @@ class Pool:
             finally:
                 self._give_back(worker, usable=usable)
 
-    def _taken(self, level: Level, command: Command) -> Worker:
-        root = command.view.root if command.view else None
+    def lend(self) -> Worker | None:
+        """Return a worker to send commands to, for as long as nobody else needs it; None where none is to be had.
+
+        Only where views are, and a worker serves more than one command.
+        """
+        if self._cancelled or not self.protection.overlay or not self._free.acquire(blocking=False):
+            return None
+        try:
+            return self._taken(self.protection.level, None)
+        except (Refused, OSError):
+            self._free.release()
+            return None
+
+    def take_back(self, worker: Worker, *, usable: bool) -> None:
+        """Take a worker that was lent and has nothing left to do, or is not *usable* any more."""
+        self._give_back(worker, usable=usable)
+        self._free.release()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nothing is started any more."""
+        return self._cancelled
+
+    def _taken(self, level: Level, command: Command | None) -> Worker:
+        root = command.view.root if command is not None and command.view else None
         with self._lock:
             # The one that had its last view at the same place need not unmount that first.
             known = next((item for item in self._idle if item.last_root == root), None)
@@ -100,8 +151,10 @@ class Pool:
             if worker is not None:
                 self._idle.remove(worker)
                 self._busy.add(worker)
+            starting = self._starting.pop() if worker is None and self._starting else None
         if worker is None:
-            worker = _started(level, command)
+            worker = starting or _started(level, command)
+            _ = worker.protection
             with self._lock:
                 self._busy.add(worker)
         worker.last_root = root
@@ -129,7 +182,8 @@ class Pool:
         for _ in range(self._size):
             self._free.acquire()
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle, self._idle = [*self._idle, *self._starting], []
+            self._starting = []
         for worker in idle:
             worker.hang_up()
         for worker in idle:
@@ -164,15 +218,20 @@ def _strongest(asked: Level | None) -> tuple[Worker, dict[str, str]]:
 
 
 def _started(level: Level, command: Command | None) -> Worker:
+    """Start a worker that is ready."""
     if level is not Level.BUBBLEWRAP:
-        return Worker(level)
+        worker = Worker(level)
+        _ = worker.protection
+        return worker
     bwrap = bubblewrap.program()
     if bwrap is None:
         raise Refused("bwrap is not installed")
+    worker = Worker(level, bubblewrap.wrapper(bwrap, command))
     try:
-        return Worker(level, bubblewrap.wrapper(bwrap, command))
+        _ = worker.protection
     except Refused:
         raise Refused("bwrap can't make namespaces here") from None
+    return worker
 
 
 def _forced() -> Level | None:

@@ -7,8 +7,11 @@ of them otherwise.
 from __future__ import annotations
 
 import fnmatch
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
+
+from doit import cmd_run
 
 from cogbuild import adapters, library
 from cogbuild.database import models
@@ -19,8 +22,8 @@ from cogbuild.report.watching import watcher
 from cogbuild.tasks import BASENAME
 from cogbuild.tasks.described import described
 from cogbuild.tasks.loader import Reporter, group
-from cogbuild.tasks.pairs import task_name, tasks_of
-from cogbuild.tasks.running import ENDING, Run
+from cogbuild.tasks.pairs import Crew, task_name, tasks_of
+from cogbuild.tasks.running import Run
 from cogbuild.tasks.state import PairState
 
 if TYPE_CHECKING:
@@ -73,13 +76,13 @@ def _to_run(  # noqa: PLR0917 - the parts of one command
     # On a terminal the display is ours alone where doit has nothing to say: no task of the user's own, no other
     # reporter, nothing that is passed over.
     only_pairs = all(name in mine for name in asked or own)
-    if only_pairs and jobs > 1:
-        params["num_process"] = jobs + ENDING  # of doit's threads; adapters run *jobs* at once
     alone = params.get("reporter") is Reporter and only_pairs
     alone = alone and (always or not any(judged.verdict.settled for judged in todo))
     shown = watcher(sys.stdout, sys.stderr, alone=alone)
     run = Run(project, plan, jobs=max(1, jobs), watcher=shown)
     Reporter.run = run
+    if only_pairs:
+        _by_lane(cmd, run)
     run.begin()
     run.expect(len(todo))
     run.engine.seal(todo)
@@ -95,6 +98,25 @@ def _to_run(  # noqa: PLR0917 - the parts of one command
             *(task.name for task in tasks),
         ]
     return [group(tasks), *tasks]
+
+
+def _by_lane(cmd: Any, run: Run) -> None:
+    """Have *cmd* run its tasks by our runner, where it would take doit's own or the one of doit's threads."""
+    execute = cmd._execute  # noqa: SLF001 - doit has no other place to choose a runner
+
+    def crew(*arguments: Any) -> Crew:
+        return Crew(run, list(arguments[:5]))  # behind them the number of threads
+
+    @functools.wraps(execute)  # doit reads its signature
+    def executed(*args: Any, **given: Any) -> Any:
+        theirs = cmd_run.Runner, cmd_run.MThreadRunner
+        cmd_run.Runner = cmd_run.MThreadRunner = crew
+        try:
+            return execute(*args, **given)
+        finally:
+            cmd_run.Runner, cmd_run.MThreadRunner = theirs
+
+    cmd._execute = executed  # noqa: SLF001
 
 
 def _named(project: Project, judge: Judge, names: list[str], *, closed: bool = False) -> Iterable[Judged]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from doit.action import BaseAction
@@ -20,10 +21,12 @@ from cogbuild.tasks import BASENAME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from cogbuild.engine import Result
+    from cogbuild.engine.lane import Lane
     from cogbuild.planner import Judge, Judged
-    from cogbuild.tasks.running import Crew, Run
+    from cogbuild.tasks.running import Run
 
-__all__ = ["PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
+__all__ = ["Crew", "PairAction", "Verdicts", "blocked", "pair_task", "run_batch", "task_name", "tasks_of"]
 
 _UNSUCCESSFUL = (Status.FAILED, Status.BLOCKED, Status.CANCELLED)
 
@@ -41,16 +44,24 @@ class PairAction(BaseAction):  # type: ignore[misc] # doit has no types
 
     def execute(self, out: object = None, err: object = None) -> TaskFailed | TaskError | None:  # noqa: ARG002 - doit's signature
         """Run the pair; what went wrong has been told to whoever watches, so doit reports nothing of it."""
+        return failure_of(self.run.pair(self.eid, self.adapter, self.taken()))
+
+    def taken(self) -> Judged | None:
+        """Return what the plan found, once: a task is kept until the end of its batch."""
         planned, self.judged = self.judged, None
-        result = self.run.pair(self.eid, self.adapter, planned)
-        if result is None:
-            return TaskError("the run was given up", report=False)
-        if result.status in _UNSUCCESSFUL:
-            return TaskFailed(str(result.status), report=False)
-        return None
+        return planned
 
     def __str__(self) -> str:
         return f"adapter {self.adapter}"
+
+
+def failure_of(result: Result | None) -> TaskFailed | TaskError | None:
+    """Return how a pair ended in doit's words; None: well."""
+    if result is None:
+        return TaskError("the run was given up", report=False)
+    if result.status in _UNSUCCESSFUL:
+        return TaskFailed(str(result.status), report=False)
+    return None
 
 
 def task_name(pair: str) -> str:
@@ -130,71 +141,83 @@ def blocked(run: Run, task: Task) -> None:
 
 def run_batch(run: Run, chunk: Sequence[Judged], *, fail_fast: bool) -> None:
     """Run judged pairs; needed ones come first, and nothing is undone by another's failure."""
-    jobs = run.engine.jobs
     run.engine.seal(chunk)
     control = TaskControl(tasks_of(run, chunk))
     control.process(None)
-    arguments: list[Any] = [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)]
-    runner = _Crew(run.crew, *arguments) if jobs > 1 else Runner(*arguments)
+    runner = Crew(run, [Verdicts(run.plan.judge), _Silent(run), not fail_fast, False, Stream(0)], early=True)
     runner.run_all(control.task_dispatcher())
 
 
-class _Crew(Runner):  # type: ignore[misc] # doit has no types
-    """doit's runner with threads that fetch their next task themselves, and stay for the next batch.
+class Crew(Runner):  # type: ignore[misc] # doit has no types
+    """doit's runner over a lane: tasks are taken from doit's dispatcher as there is room, and told to it as they end.
 
-    doit's own sends every task and every result through a queue to and from a thread that does nothing else, which costs
-    as much as all that it does for a short task.
+    doit's own threads send every task and every result through queues, which costs more than all else of a short task.
     """
 
-    def __init__(self, crew: Crew, *arguments: Any) -> None:
+    def __init__(self, run: Run, arguments: list[Any], *, early: bool = False) -> None:
         super().__init__(*arguments)
-        self._crew = crew
-        self._turn = threading.Condition()
-        self._waiting = 0
+        self._early = (
+            early and self.continue_
+        )  # another batch follows: its tasks go to the workers while the last of these run
+        self._run = run
+        self._done: deque[Any] = deque()  # nodes that the dispatcher has to hear of
 
     def run_tasks(self, task_dispatcher: Any) -> None:
         """Run what the dispatcher gives, each after what it depends on; raise what goes wrong with doit itself."""
-        shifts = [
-            self._crew.threads.submit(self._work, task_dispatcher)
-            for _ in range(min(self._crew.size, len(task_dispatcher.tasks)))
-        ]
-        try:
-            for shift in shifts:
-                shift.result()
-        finally:
-            self._stop_running = True
-
-    def _work(self, dispatcher: Any) -> None:
-        node = None
-        try:
-            while (node := self._next(dispatcher, node)) is not None:
-                failure = self.execute_task(node.task)
-                with self._turn:
-                    self.process_task_result(node, failure)
-        except BaseException:
-            with self._turn:
-                self._stop_running = True
-                self._turn.notify_all()
-            raise
-
-    def _next(self, dispatcher: Any, done: Any) -> Any:
-        """Tell of the task that is *done* and return one that can run, once there is one; None: there is no more."""
-        with self._turn:
-            while not self._stop_running:
-                try:
-                    node = dispatcher.generator.send(done)
-                except StopIteration:
+        lane = self._run.lane(careful=not self.continue_)
+        while True:
+            waits = False
+            while not lane.full and not self._stopped():
+                node = self._next(task_dispatcher)
+                if node is None:
+                    if self._early:
+                        return  # what is under way nobody of this batch waits for
+                    waits = True
                     break
-                if done is not None and self._waiting:
-                    self._turn.notify_all()
-                done = None
-                if node == "hold on":  # all that is left depends on what other threads do now
-                    self._waiting += 1
-                    self._turn.wait()
-                    self._waiting -= 1
-                elif self.select_task(node, dispatcher.tasks):
+                if node == "hold on":  # all that is left depends on what is under way
+                    waits = True
+                    break
+                self._begin(lane, node)
+            if self._stopped():
+                lane.drop()
+            came = self._run.came()
+            if not came and (self._stopped() or (waits and not self._done)):
+                return
+            for hear, result in came:
+                hear(result)
+
+    def _hear(self, node: Any, came: Result | Exception | None) -> None:
+        self.process_task_result(node, failure_of(self._run.settled(came)))
+        self._done.append(node)
+
+    def _begin(self, lane: Lane, node: Any) -> None:
+        action = next(iter(node.task._actions), None)  # noqa: SLF001 - `actions` makes copies
+        if not isinstance(action, PairAction):  # a group
+            self.process_task_result(node, self.execute_task(node.task))
+            self._done.append(node)
+            return
+        node.task.executed = True
+        self.reporter.execute_task(node.task)
+        hear = partial(self._hear, node)
+        try:
+            lane.add(hear, action.eid, action.adapter, action.taken())
+        except Exception as trouble:  # noqa: BLE001 - told as what came of the pair
+            hear(trouble)
+
+    def _stopped(self) -> bool:
+        return self._stop_running or self._run.fatal is not None
+
+    def _next(self, dispatcher: Any) -> Any:
+        """Return the next task that can run; "hold on": not before another has ended; None: there is no more."""
+        while True:
+            try:
+                node = dispatcher.generator.send(self._done.popleft() if self._done else None)
+            except StopIteration:
+                return None
+            if node == "hold on":
+                if not self._done:
                     return node
-                else:
-                    done = node
-            self._turn.notify_all()
-            return None
+            elif self.select_task(node, dispatcher.tasks):
+                return node
+            else:
+                self._done.append(node)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import signal
 import threading
 from collections import Counter
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.place import anybody_at_work
 from cogbuild.report.summary import Summary
 from cogbuild.report.watching import Watcher
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
+    from cogbuild.engine.lane import Lane
     from cogbuild.engine.run import Slots
     from cogbuild.planner import Judged, Plan
     from cogbuild.project import Project
@@ -31,13 +30,6 @@ __all__ = ["ENDING", "Run", "run_plan"]
 
 #: Threads beyond those whose adapter runs: what has ended waits for others to become durable together.
 ENDING = 8
-
-
-class Crew(NamedTuple):
-    """The threads that run pairs; each keeps its connection to the database from batch to batch."""
-
-    threads: ThreadPoolExecutor
-    size: int
 
 
 class Run:
@@ -70,6 +62,9 @@ class Run:
         # A worker takes longer to start than a short script to run, so no more of them than there are pairs.
         self.jobs = max(1, min(jobs, plan.most))
         self._old: dict[int, Any] = {}
+        self._lane: Lane | None = None
+        self._broken = False  # it can't go on
+        self._threads: ThreadPoolExecutor | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -78,13 +73,19 @@ class Run:
 
         return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear, slots=self.slots)
 
-    @cached_property
-    def crew(self) -> Crew:
-        """The threads, where several adapters run at once."""
-        from concurrent.futures import ThreadPoolExecutor
+    def lane(self, *, careful: bool) -> Lane:
+        """Return the way of many pairs through the engine. *careful*: none begins before what came of another is known.
 
-        size = min(self.jobs + ENDING, max(1, self.plan.most))
-        return Crew(ThreadPoolExecutor(size, thread_name_prefix="pair"), size)
+        So it is with one job too: each pair is durable before the next one begins.
+        """
+        if self._lane is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            from cogbuild.engine.lane import Lane
+
+            self._threads = ThreadPoolExecutor(self.jobs + ENDING, thread_name_prefix="pair")
+            self._lane = Lane(self.engine, self._threads, careful=careful or self.jobs == 1)
+        return self._lane
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, Result):
@@ -111,20 +112,43 @@ class Run:
         if self.fatal is not None:
             return None
         try:
-            result = self.engine.run(eid, adapter, planned)
-            if result is None:  # removed, or its directory moved on, since it was planned
-                self.passed_over(fresh=True)
-                result = Result(f"{eid}:{adapter}", Status.FRESH)
-        except CogbuildError as error:
-            self.fatal = error
+            came: Result | Exception | None = self.engine.run(eid, adapter, planned)
         except Exception as trouble:  # noqa: BLE001 - doit's threads would lose the traceback
+            came = trouble
+        return self.settled(came)
+
+    def settled(self, came: Result | Exception | None) -> Result | None:
+        """Take what came of a pair; None where the run can't go on."""
+        if isinstance(came, Result):
+            return came
+        if came is None:  # removed, or its directory moved on, since it was planned
+            self.passed_over(fresh=True)
+            return Result("", Status.FRESH)
+        if isinstance(came, CogbuildError):
+            self.fatal = came
+        else:
             from cogbuild.errors.bugs import error_of
 
-            self.fatal = error_of(trouble, self.project.data)
-        else:
-            return result
+            self.fatal = error_of(came, self.project.data)
         self.engine.cancel()
         return None
+
+    def drain(self) -> None:
+        """Wait for what is still under way, and hear what comes of it."""
+        while came := self.came():
+            for hear, result in came:
+                hear(result)
+
+    def came(self) -> list[tuple[Any, Result | Exception | None]]:
+        """Return what the lane tells next; empty where nothing is under way, or the lane itself can't go on."""
+        if self._lane is None or self._broken:
+            return []
+        try:
+            return self._lane.wait()
+        except Exception as trouble:  # noqa: BLE001 - the run is given up, in words
+            self._broken = True
+            self.settled(trouble)
+            return []
 
     def summary(self) -> Summary:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
@@ -156,20 +180,21 @@ class Run:
     def begin(self) -> None:
         """Clear up after runs that were killed; take over SIGINT and SIGTERM, where this is the main thread."""
         if anybody_at_work(self.project.data):
-            from cogbuild.engine.leftovers import recover
+            from cogbuild.engine.leftovers import recover_if_possible
 
-            with contextlib.suppress(ReadOnlyData, DiskTrouble):  # left to whoever can write
-                recover(self.project)
+            recover_if_possible(self.project)
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._old[number] = signal.signal(number, self._interrupted)
 
     def end(self) -> None:
         """End the workers, let go of the terminal, give the signals back."""
+        if self._lane is not None:
+            self._lane.close()
         if "engine" in self.__dict__:
             self.engine.close()
-        if "crew" in self.__dict__:
-            self.crew.threads.shutdown()
+        if self._threads is not None:
+            self._threads.shutdown()
         if isinstance(self._watcher, Watcher):
             self._watcher.close()
         for number, handler in self._old.items():
@@ -193,7 +218,9 @@ class Run:
 
 
 def run_plan(run: Run, *, fail_fast: bool) -> None:
-    """Have doit run the plan's pairs, batch by batch."""
+    """Have doit run the plan's pairs, batch by batch; the next one is judged while workers are busy with the last."""
+    if run.plan.many:
+        run.engine.runner.warm()
     for chunk in run.plan.chunks():
         from cogbuild.tasks.pairs import run_batch
 
@@ -207,6 +234,7 @@ def run_plan(run: Run, *, fail_fast: bool) -> None:
         if run.signal is not None or run.cancelled or run.fatal is not None or (fail_fast and run.failures):
             run.unseen = _after(run.plan, chunk[-1].entry.eid)
             break
+    run.drain()
 
 
 def _after(plan: Plan, eid: int) -> int:

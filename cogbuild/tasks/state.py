@@ -48,7 +48,9 @@ class PairState(Verdicts):
         task.dep_changed = []
         judged = self.described.get(task.name)
         action = self.tasks.get(task.name)
-        if action is not None:
+        if action is not None and action.judged is not None and not action.judged.adapter.needs:
+            judged = action.judged  # the engine looks again when its turn comes
+        elif action is not None:
             entry = models.find(self.judge.project.con, action.eid)
             judged = self.judge.look(entry, action.adapter) if entry else None
         if judged is None:  # the group

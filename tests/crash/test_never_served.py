@@ -291,6 +291,8 @@ def mounted(image: Path, at: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # Workers of other tests may have this mount in their own view of the machine, and keep it for a while yet.
+        subprocess.run(["sync", "-f", at], check=True)
         subprocess.run(["umount", at], check=True)
 
 
