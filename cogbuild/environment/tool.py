@@ -79,9 +79,11 @@ def _program() -> str:
 def variables(base: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for uv: all of *base*, and what only pip was told.
 
-    Paths become absolute, because uv does not run where we do.
+    Paths become absolute, because uv does not run where we do. Bytecode is written with the packages: runs see an
+    environment read-only, and each would compile anew what it imports.
     """
-    env = {name: value for name, value in base.items() if name not in _DROPPED}
+    env = {"UV_COMPILE_BYTECODE": "1"}
+    env |= {name: value for name, value in base.items() if name not in _DROPPED}
     for pip, name, told in _FROM_PIP:
         if base.get(pip) and not any(base.get(other) for other in told):
             # pip separates by white space; uv does so too, but for places to find links, where it wants commas.

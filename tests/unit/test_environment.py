@@ -112,6 +112,7 @@ def site(tmp_path: Path, uv_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     made = Site(tmp_path)
     monkeypatch.setenv("UV_FIND_LINKS", str(made.wheels))
     monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_COMPILE_BYTECODE", "0")
     return made
 
 
@@ -314,6 +315,7 @@ class TestIndex:
         told = tool.variables({**pip, "HOME": "/h", "PYTHONPATH": "/p"})
         assert {name: value for name, value in told.items() if name not in pip} == {
             "HOME": "/h",
+            "UV_COMPILE_BYTECODE": "1",
             "UV_FIND_LINKS": f"{tmp_path}/wheels,http://127.0.0.1/w",
             "UV_INDEX_URL": "http://127.0.0.1/simple",
             "UV_EXTRA_INDEX_URL": "http://127.0.0.1/a http://127.0.0.1/b",
@@ -323,7 +325,11 @@ class TestIndex:
     def test_uvs_own_variables_win(self, own: str) -> None:
         """Where uv was told itself, pip's variables are not handed over."""
         told = tool.variables({"PIP_INDEX_URL": "http://127.0.0.1/pip", own: "http://127.0.0.1/uv"})
-        assert told == {"PIP_INDEX_URL": "http://127.0.0.1/pip", own: "http://127.0.0.1/uv"}
+        assert told == {
+            "PIP_INDEX_URL": "http://127.0.0.1/pip",
+            "UV_COMPILE_BYTECODE": "1",
+            own: "http://127.0.0.1/uv",
+        }
 
     def test_a_site_that_configures_only_pip_works(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """With PIP_FIND_LINKS and PIP_NO_INDEX alone, packages are locked and installed."""
@@ -416,6 +422,18 @@ class TestRealise:
         site.wheel("alpha", "1.0")
         env = site.realise(site.lock("alpha"))
         assert subprocess.run([env / "bin" / "alpha"], capture_output=True, check=True).stdout == b"1.0\n"
+
+    def test_bytecode_is_there_before_the_first_run(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Runs see an environment read-only, so it is compiled when it is made; uv's own variable turns that off."""
+        site.wheel("alpha", "1.0")
+        lock = site.lock("alpha")
+        env = site.realise(lock)
+        assert list(env.rglob("*.pyc")) == []
+        remove(env)
+        monkeypatch.delenv("UV_COMPILE_BYTECODE")
+        assert [file.name[:6] for file in site.realise(lock).rglob("*.pyc")] == ["alpha."]
 
     def test_an_environment_is_made_once(self, site: Site) -> None:
         """The second call starts no process, writes nothing and returns the same directory."""
