@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ from cogbuild.tasks.running import Run, run_plan
 # Most of what tests do is to start Python, and most of that is to compile: whatever this machine says, it is kept.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Environments of tests run once or twice, and compile what they import only.
+os.environ["UV_COMPILE_BYTECODE"] = "0"
 
 MODEL = """build:
   python_version: "3.11"
@@ -226,6 +230,26 @@ def podman(site: Any) -> Any:
     if site.trouble:
         pytest.skip(site.trouble)
     return site.podman
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a directory that the workers of a run share, see `tests/adapters/adapter_runs.py`."""
+    if not hasattr(config, "workerinput"):
+        os.environ["COGBUILD_TEST_RUN"] = tempfile.mkdtemp(prefix="cogbuild-test-run-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what the workers shared."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["COGBUILD_TEST_RUN"], ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what needs the registry and podman on one worker, where `--dist loadgroup` is given: both are costly to set up."""
+    for item in items:
+        if item.path.parent.name == "adapters" and "site" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("site"))
 
 
 def pytest_collection_finish() -> None:

@@ -68,7 +68,7 @@ def _mlserver(folder: Path) -> Iterator[str]:
         for kind, port in zip(("HTTP", "GRPC", "METRICS"), ports, strict=True)
     }
     place = scratch()
-    env = {**os.environ, **named, "MLSERVER_HOST": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**os.environ, **named, "MLSERVER_HOST": "127.0.0.1"}
     process = subprocess.Popen(["mlserver", "start", str(folder)], cwd=place, env=env)
     try:
         yield f"http://127.0.0.1:{ports[0]}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -106,19 +107,31 @@ def model_examples(model: Path) -> list[dict[str, Any]]:
 
 @functools.cache
 def environment(*requirements: str) -> Path:
-    """Return a directory with a Python that has *requirements*, made once in a test run."""
-    where = Path(tempfile.mkdtemp(prefix="adapter-env-"))
-    atexit.register(shutil.rmtree, where, ignore_errors=True)
+    """Return a directory with a Python that has *requirements*, made once in a test run by whoever asks first."""
+    wanted = sorted(set(requirements))
+    shared = Path(os.environ["COGBUILD_TEST_RUN"], "environments")
+    where = shared / hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:16]
+    where.mkdir(parents=True, exist_ok=True)
+    with open(where / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (where / "whole").exists():
+            _make_environment(where / "env", wanted)
+            (where / "whole").touch()
+    return where / "env"
+
+
+def _make_environment(where: Path, wanted: list[str]) -> None:
     env = os.environ | {"VIRTUAL_ENV": str(where)}
     if links := find_links():
         env["UV_FIND_LINKS"] = links
-    wanted = list(requirements)
     borrow = _TORCH_HERE and not _TORCH_WHEEL and any(name.startswith("torch") for name in wanted)
     if borrow:  # the torch that is here costs nothing; PyPI's takes gigabytes
         wanted = [name for name in wanted if not name.startswith("torch")]
     uv = find_uv_bin()
     for command in (["venv", "-q", "-p", sys.executable, where], ["pip", "install", "-q", *wanted]):
-        done = subprocess.run([uv, *command], cwd=where, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [uv, *command], cwd=where.parent, env=env, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
     if borrow:
         spec = importlib.util.find_spec("torch")
@@ -126,7 +139,6 @@ def environment(*requirements: str) -> Path:
         assert spec.origin is not None
         packages = next(where.glob("lib/python*/site-packages"))
         (packages / "borrowed.pth").write_text(f"{Path(spec.origin).parents[1]}\n")
-    return where
 
 
 def environment_of(adapter: str, model: Path | Sequence[str]) -> Path | None:
@@ -165,7 +177,7 @@ def run_script(
     paths = ["/usr/bin", "/bin"] if env_dir is None else [str(env_dir / "bin"), "/usr/bin", "/bin"]
     env = {"PATH": ":".join(paths), "HOME": str(place), "COG_OUTPUT_DIR": str(output)}
     env |= {f"COG_{name}_FILE": str(place / name) for name in ("ARTIFACTS", "FIDELITY")}
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # each worker of pytest-xdist has one core
     given = {"COG_MODEL_PYTHON_MODULE": "predict", "COG_MODEL_CLASS": cls, "COG_MODEL_ID": "0" * 40}
     env |= {name: value for name, value in given.items() if spec.passes(name)}
     if spec.examples:

@@ -59,7 +59,7 @@ class Site:
     def __init__(self, host: str, podman: Any, images: Any) -> None:
         self.host, self.podman, self.images = host, podman, images
         self.trouble = ""  # why podman can't run containers here
-        self._cpu_images: dict[Path, str] = {}
+        self._cpu_runs: dict[Path, Ran] = {}
 
     def run(
         self,
@@ -105,13 +105,17 @@ class Site:
         more["COG_ARTIFACTS_FILE"], more["COG_ARTIFACT_URI"] = str(listed), rows[0]["uri"]
         return self.run(adapter, model, scratch, script=adapter_spec(adapter).test, **more)
 
+    def cpu_run(self, model: Path, scratch: Path) -> Ran:
+        """Return how docker-cpu ended on *model*, where it ran once."""
+        if model not in self._cpu_runs:
+            self._cpu_runs[model] = self.run("docker-cpu", model, scratch)
+        return self._cpu_runs[model]
+
     def cpu_image(self, model: Path, scratch: Path) -> str:
         """Return what docker-cpu makes of *model*, made once."""
-        if model not in self._cpu_images:
-            made = self.run("docker-cpu", model, scratch)
-            assert made.code == 0, made.log
-            self._cpu_images[model] = made.stdout.strip()
-        return self._cpu_images[model]
+        made = self.cpu_run(model, scratch)
+        assert made.code == 0, made.log
+        return made.stdout.strip()
 
     def cogbuild(self, project: Path, *command: str, **more: str) -> str:
         """Return what ``cogbuild COMMAND`` prints, with the site's settings."""

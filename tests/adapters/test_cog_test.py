@@ -25,7 +25,7 @@ def test_examples_are_predicted_in_the_image_that_docker_cpu_made(
     with podman.service() as service:
         site.cogbuild(tmp_path, "models", "add", str(EXAMPLES / "text-language"))
         site.cogbuild(tmp_path, "adapt", *adapters, DOCKER_HOST=service)
-        podman.run("rmi", "--all", "--force")
+        podman.forget()
     (report,) = (tmp_path / ".cogbuild" / "artifacts").rglob("test.json")
     said = json.loads(report.read_text())
     assert said["runtime"] == "the image, in podman"

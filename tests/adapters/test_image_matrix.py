@@ -25,7 +25,12 @@ MAKERS = ["docker-cpu"] + [
     for name in ADAPTER_NAMES
     if name != "docker-cpu" and "COG_DOCKER_REGISTRY" in (adapter_spec(name).uses or ())
 ]
-MODELS = [pytest.param(name, marks=[needs_torch] if "torch" in name else []) for name in EXAMPLE_NAMES]
+#: All but the one with which each maker's own tests prove more.
+MODELS = [
+    pytest.param(name, marks=[needs_torch] if "torch" in name else [])
+    for name in EXAMPLE_NAMES
+    if name != "text-language"
+]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -36,8 +41,10 @@ def test_images_of_an_example_predict_as_it_does(model: str, site: Site, podman:
         if why:
             keep_cell(adapter, model, {"not applicable": f"docker-cpu is not applicable: {why}"})
             continue
-        given = {"COG_CPU_IMAGE": base} if base else {}
-        made = site.run(adapter, EXAMPLES / model, tmp_path, params={}, **given)
+        if base:
+            made = site.run(adapter, EXAMPLES / model, tmp_path, COG_CPU_IMAGE=base)
+        else:
+            made = site.cpu_run(EXAMPLES / model, tmp_path)
         if made.code == 100:
             keep_cell(adapter, model, {"not applicable": made.last_line})
             why = "" if base else made.last_line
@@ -48,7 +55,7 @@ def test_images_of_an_example_predict_as_it_does(model: str, site: Site, podman:
         assert (judged.code, judged.stdout) == (0, ""), judged.log
         assert judged.fidelity, judged.log
         keep_cell(adapter, model, {"fidelity": judged.fidelity})
-    podman.run("rmi", "--all", "--force")
+    podman.forget()
 
 
 def _judged(site: Site, adapter: str, model: str, made: Ran, scratch: Path) -> Ran:

@@ -283,7 +283,7 @@ def test_version_1_is_an_image(site: Site, podman: Any, tmp_path: Path) -> None:
     judged = site.judge("seldon-core", LANGUAGE, made, tmp_path, params=params)
     assert (judged.code, judged.stdout) == (0, ""), judged.log
     assert "over 6 outputs of 3 examples, in podman, asked by tritonclient" in judged.log
-    podman.run("rmi", "--force", image)
+    podman.forget()
 
 
 SAID = {

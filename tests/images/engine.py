@@ -65,6 +65,7 @@ class Podman:
 
     def __init__(self, place: Path, host: str) -> None:
         self.place = place
+        self._layered = True
         place.mkdir(parents=True)
         self.env = {
             "CONTAINERS_CONF": self._file("containers.conf", _CONTAINERS.format(place=place)),
@@ -76,6 +77,7 @@ class Podman:
         if (
             shutil.which("podman") and self._ended("info").returncode
         ):  # the file system does not carry overlays; vfs copies every layer
+            self._layered = False
             shutil.rmtree(place / "graph", ignore_errors=True)
             self._file("storage.conf", _STORAGE.format(place=place, driver="vfs"))
 
@@ -118,6 +120,11 @@ class Podman:
         finally:
             process.terminate()
             process.wait()
+
+    def forget(self) -> None:
+        """Remove its images, where those that share layers would not share the disk."""
+        if not self._layered:
+            self.run("rmi", "--all", "--force")
 
     def clean(self) -> None:
         """Remove its containers, images and networks."""
