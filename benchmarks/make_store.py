@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from cogbuild import library
 from cogbuild.adapters import active
 from cogbuild.database import feed, models
-from cogbuild.database.pairs import Artifact, Attempt
+from cogbuild.database.history import Attempt
+from cogbuild.database.pairs import Artifact
 from cogbuild.engine.recording import Made, Recorder, reasons_json
 from cogbuild.engine.underway import new_attempt
 from cogbuild.fingerprint.trees import Tree, read_tree

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from cogbuild import library
 from cogbuild.cache import Record
-from cogbuild.database import feed, models, pairs, upkeep
+from cogbuild.database import feed, history, models, pairs, upkeep
 from cogbuild.fingerprint.manifest import Manifest, part_digest
 from cogbuild.fingerprint.trees import content_digest
 from cogbuild.objects import Finding
-from cogbuild.planner.judging import artifact_file
+from cogbuild.planner.judged import artifact_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +95,7 @@ def _records(project: Project) -> Iterator[Finding]:
 
 
 def _attempts(project: Project) -> Iterator[Finding]:
-    known = pairs.attempt_ids(project.con)
+    known = history.attempt_ids(project.con)
     for log in _listed(project.data / "logs"):
         if log.suffix == ".log" and log.stem not in known:
             yield Finding(log, "no attempt has this log")

@@ -9,7 +9,7 @@ from cogbuild.asked import Answer, known_repos
 from cogbuild.database.browsing import ALL, Repos
 from cogbuild.errors.adapters import NoAdapters
 from cogbuild.errors.commands import NoAttempt, RepoWanted
-from cogbuild.planner.judging import pair_name
+from cogbuild.planner.judged import pair_name
 from cogbuild.report.explained import pair_json, pair_lines, tried_json
 from cogbuild.report.logs import attempt_lines, attempt_note
 from cogbuild.report.matrix import matrix_json, matrix_lines, models_a_page

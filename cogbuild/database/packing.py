@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
-__all__ = ["attempt_bytes", "attempt_name", "name_number", "pack_manifests", "shared", "unpack_manifests"]
+__all__ = [
+    "attempt_bytes",
+    "attempt_name",
+    "name_number",
+    "numbers",
+    "pack_manifests",
+    "shared",
+    "unpack_manifests",
+]
 
 # The labels that nearly every manifest has, as one byte; other labels begin with a printable character.
 _LABELS = (b"adapter", b"model", b"variables", b"params", b"examples", b"python")
@@ -86,6 +94,11 @@ def shared(con: sqlite3.Connection, value: str) -> int:
     return (
         row[0] if row else int(con.execute("INSERT INTO shared(value) VALUES (?)", (value,)).lastrowid or 0)
     )
+
+
+def numbers(con: sqlite3.Connection, texts: Iterable[str | None]) -> dict[str, int]:
+    """Return the numbers of texts that many rows share."""
+    return {text: shared(con, text) for text in set(texts) if text}
 
 
 def name_number(name: str) -> int:

@@ -1,4 +1,4 @@
-"""Outcomes, attempts, locks, pins and lost artifacts: functions over an open connection."""
+"""Outcomes, pins and lost artifacts: functions over an open connection."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cogbuild.database.packing import (
     attempt_bytes,
     attempt_name,
     name_number,
+    numbers,
     pack_manifests,
-    shared,
     unpack_manifests,
 )
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Artifact", "Attempt", "Fidelity", "LockRow", "Outcome"]
+__all__ = ["Artifact", "Fidelity", "Outcome"]
 
 
 class Fidelity(NamedTuple):
@@ -81,35 +81,6 @@ class Outcome:
         return "; ".join(
             f"{item.name}={item.identity}" for item in sorted(self.artifacts, key=lambda item: item.name)
         )
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One execution of an adapter, successful or not."""
-
-    id: str  # sortable by time
-    eid: int
-    aid: int
-    key: str | None
-    kind: str  # "run" or "test"
-    started: float  # seconds since the epoch
-    seconds: float
-    cpu_seconds: float
-    max_rss: int  # bytes
-    status: str  # "built", "not applicable", "failed", "refused", "interrupted"
-    detail: str
-    reasons: str = "[]"  # JSON: why it was made
-
-
-@dataclass(frozen=True)
-class LockRow:
-    """A resolved Python environment."""
-
-    request: str
-    python: str
-    text: str
-    asked: str  # JSON: requirements and who asked
-    made: float
 
 
 # -- outcomes -----------------------------------------------------------------------------------------------------
@@ -226,7 +197,7 @@ def put_outcomes(con: sqlite3.Connection, aid: int, context: str, news: Sequence
     """
     eids = [new.eid for new in news]
     before = {eid: item for (eid, _), item in outcomes(con, eids=eids, aid=aid).items()}
-    sids = _numbers(con, (text for new in news for text in (new.test, new.reasons)))
+    sids = numbers(con, (text for new in news for text in (new.test, new.reasons)))
     packed = pack_manifests(con, (new.manifest for new in news))
     con.executemany(
         _PUT_OUTCOME,
@@ -302,11 +273,6 @@ def enqueue_dependents(con: sqlite3.Connection, aid: int, *eids: int) -> None:
     )
     for (other,) in rows.fetchall():
         add_pending(con, other, eids, "needs")
-
-
-def _numbers(con: sqlite3.Connection, texts: Iterable[str | None]) -> dict[str, int]:
-    """Return the numbers of texts that many rows share."""
-    return {text: shared(con, text) for text in set(texts) if text}
 
 
 def same_needs(con: sqlite3.Connection, eid: int, needs: Iterable[tuple[str, str]]) -> bool:
@@ -400,118 +366,6 @@ def count(
 def counters(con: sqlite3.Connection) -> list[tuple[str, int, int, int, float]]:
     """Return (adapter, runs, misses, restored, seconds saved) by adapter."""
     return [tuple(row) for row in con.execute("SELECT * FROM counters ORDER BY adapter")]
-
-
-# -- attempts -----------------------------------------------------------------------------------------------------
-
-_ATTEMPT = """SELECT a.id, a.eid, a.aid, a.key, a.kind, a.started, a.microseconds, a.cpu_microseconds, a.max_rss, a.status, a.detail,
-    r.value FROM attempts a LEFT JOIN shared r ON r.sid = a.reasons """
-
-
-def _attempt(row: Sequence[Any]) -> Attempt:
-    name, eid, aid, key, kind, started, took, cpu, memory, status, detail, reasons = row
-    return Attempt(
-        attempt_name(name),
-        eid,
-        aid,
-        key.hex() if key else None,
-        kind,
-        started,
-        took / 1e6,
-        cpu / 1e6,
-        memory,
-        status,
-        detail,
-        reasons or "[]",
-    )
-
-
-def put_attempts(con: sqlite3.Connection, aid: int, news: Sequence[Attempt]) -> None:
-    """Record attempts of one adapter that ended; one that is recorded stays as it is."""
-    sids = _numbers(con, (new.reasons for new in news))
-    con.executemany(
-        "INSERT OR IGNORE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [
-            (
-                attempt_bytes(new.id),
-                new.eid,
-                aid,
-                bytes.fromhex(new.key) if new.key else None,
-                new.kind,
-                new.started,
-                round(new.seconds * 1e6),
-                round(new.cpu_seconds * 1e6),
-                new.max_rss,
-                new.status,
-                new.detail,
-                sids[new.reasons],
-            )
-            for new in news
-        ],
-    )
-
-
-def attempts(con: sqlite3.Connection, eid: int, aid: int) -> list[Attempt]:
-    """Return the attempts of a pair, the first first."""
-    return [
-        _attempt(row)
-        for row in con.execute(_ATTEMPT + "WHERE a.eid = ? AND a.aid = ? ORDER BY a.id", (eid, aid))
-    ]
-
-
-def last_attempt(con: sqlite3.Connection, eid: int, aid: int) -> Attempt | None:
-    """Return the last attempt of a pair."""
-    row = con.execute(
-        _ATTEMPT + "WHERE a.eid = ? AND a.aid = ? ORDER BY a.id DESC LIMIT 1", (eid, aid)
-    ).fetchone()
-    return _attempt(row) if row else None
-
-
-def durations(con: sqlite3.Connection, names: Iterable[str]) -> dict[str, float]:
-    """Return how many seconds attempts took, of those that are known here."""
-    found = {}
-    for name in names:
-        row = con.execute("SELECT microseconds FROM attempts WHERE id = ?", (attempt_bytes(name),)).fetchone()
-        if row is not None:
-            found[name] = row[0] / 1e6
-    return found
-
-
-def attempt(con: sqlite3.Connection, name: str) -> Attempt | None:
-    """Return one attempt."""
-    row = con.execute(_ATTEMPT + "WHERE a.id = ?", (attempt_bytes(name),)).fetchone()
-    return _attempt(row) if row else None
-
-
-def attempt_ids(con: sqlite3.Connection) -> set[str]:
-    """Return the names of all attempts."""
-    return {attempt_name(name) for (name,) in con.execute("SELECT id FROM attempts")}
-
-
-# -- locks --------------------------------------------------------------------------------------------------------
-
-
-def lock(con: sqlite3.Connection, request: str) -> LockRow | None:
-    """Return the lock that answers a request."""
-    row = con.execute(
-        "SELECT python, text, asked, made FROM locks WHERE request = ?", (bytes.fromhex(request),)
-    ).fetchone()
-    return LockRow(request, *row) if row else None
-
-
-def all_locks(con: sqlite3.Connection) -> list[LockRow]:
-    """Return every lock, the newest first."""
-    rows = con.execute("SELECT request, python, text, asked, made FROM locks ORDER BY made DESC")
-    return [LockRow(request.hex(), *rest) for request, *rest in rows]
-
-
-def put_lock(con: sqlite3.Connection, new: LockRow, *, replace_old: bool = False) -> None:
-    """Keep a lock; one that is there stays unless *replace_old*."""
-    verb = "REPLACE" if replace_old else "IGNORE"
-    con.execute(
-        f"INSERT OR {verb} INTO locks VALUES (?, ?, ?, ?, ?)",
-        (bytes.fromhex(new.request), new.python, new.text, new.asked, new.made),
-    )
 
 
 # -- pins ---------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from cogbuild.errors.adapters import (
     ArtifactOutputMissing,
     ArtifactsFileWrong,
 )
-from cogbuild.planner.judging import image_artifact
+from cogbuild.planner.judged import image_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

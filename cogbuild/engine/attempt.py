@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild import lacking
-from cogbuild.database.pairs import Artifact, Attempt
+from cogbuild.database.history import Attempt
 from cogbuild.engine.artifacts import artifacts_of
 from cogbuild.engine.copies import Copies
 from cogbuild.engine.ending import error_of
@@ -36,6 +36,7 @@ from cogbuild.process.hearing import Hearing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from cogbuild.database.pairs import Artifact
     from cogbuild.engine.events import Listener
     from cogbuild.planner import Judged
     from cogbuild.process import Ended, Pool, View

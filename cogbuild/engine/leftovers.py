@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from cogbuild.database import feed, pairs
+from cogbuild.database import feed, history
 from cogbuild.engine.places import Note, notes_in
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.workspace import is_free, sweep
@@ -43,7 +43,7 @@ def recover_if_possible(project: Project) -> None:
 def _record(con: sqlite3.Connection, notes: list[Note]) -> None:
     for note in notes:
         aid = feed.add_adapter(con, note.adapter)
-        attempt = pairs.Attempt(
+        attempt = history.Attempt(
             note.id,
             note.eid,
             aid,
@@ -57,4 +57,4 @@ def _record(con: sqlite3.Connection, notes: list[Note]) -> None:
             "cogbuild was killed while it ran",
             note.reasons,
         )
-        pairs.put_attempts(con, aid, [attempt])  # one that had ended and was recorded stays as it is
+        history.put_attempts(con, aid, [attempt])  # one that had ended and was recorded stays as it is

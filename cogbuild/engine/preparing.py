@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from cogbuild import damage, lacking, library
 from cogbuild.adapters import kit_directory
-from cogbuild.database import pairs
-from cogbuild.database.pairs import LockRow
+from cogbuild.database import locks
+from cogbuild.database.locks import LockRow
 from cogbuild.engine.events import Line, Note
 from cogbuild.errors import is_text
 from cogbuild.errors.adapters import ValueNotPassable
@@ -89,7 +89,7 @@ class Preparer:
         )
         asked = json.dumps({"requirements": wanted.request.requirements, "asked_by": asked_by})
         row = LockRow(wanted.request.digest, lock.python, lock.text, asked, time.time())
-        self.project.database.write(lambda con: pairs.put_lock(con, row, replace_old=upgrade))
+        self.project.database.write(lambda con: locks.put_lock(con, row, replace_old=upgrade))
 
     def environment(self, judged: Judged, log: LogFile) -> Path | None:
         """Return the pair's Python environment, made where it is not there yet."""

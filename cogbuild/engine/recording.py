@@ -9,13 +9,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cogbuild.cache import Record
-from cogbuild.database import feed, models, pairs
-from cogbuild.database.pairs import Artifact, Attempt, Outcome
+from cogbuild.database import feed, history, models, pairs
+from cogbuild.database.pairs import Artifact, Outcome
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from cogbuild.database.history import Attempt
     from cogbuild.planner import Judged
     from cogbuild.project import Project
     from cogbuild.verdict import Reason
@@ -102,7 +103,7 @@ class Recorder:
         """Record what one adapter made."""
         judged = made[0][0].judged
         aid = self._aid(con, judged)
-        pairs.put_attempts(con, aid, [attempt for item, _ in made for attempt in item.attempts])
+        history.put_attempts(con, aid, [attempt for item, _ in made for attempt in item.attempts])
         self._put(con, [(item.judged, outcome) for item, outcome in made])
         ran = [item for item, _ in made if item.attempts]
         if ran:
@@ -190,7 +191,7 @@ class Recorder:
         return known
 
     def _put_attempts(self, con: sqlite3.Connection, judged: Judged, attempts: Sequence[Attempt]) -> None:
-        pairs.put_attempts(con, self._aid(con, judged), attempts)
+        history.put_attempts(con, self._aid(con, judged), attempts)
 
     def _put(self, con: sqlite3.Connection, news: Sequence[tuple[Judged, Outcome]]) -> None:
         """Record how pairs of one adapter stand."""

@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogbuild.database.pairs import Artifact, Attempt
+from cogbuild.database.history import Attempt
 from cogbuild.engine.logfile import LogFile
 from cogbuild.engine.places import Note as Whose
 from cogbuild.engine.recording import reasons_json
 from cogbuild.process import Reason
 
 if TYPE_CHECKING:
+    from cogbuild.database.pairs import Artifact
     from cogbuild.engine.places import Places
     from cogbuild.engine.preparing import Prepared
     from cogbuild.errors import CogbuildError

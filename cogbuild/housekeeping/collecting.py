@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild.database import pairs, upkeep
+from cogbuild.database import history, upkeep
 from cogbuild.engine.places import notes_in
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.housekeeping.roots import Doomed, Roots, old_records, roots
@@ -260,7 +260,7 @@ def _environments(project: Project, keep: set[str]) -> Iterator[Item]:
 def _logs(project: Project, rules: _Rules) -> Iterator[Item]:
     """Yield logs that no attempt has, and old ones where that was asked for."""
     under_way = {note.id for _, note in notes_in(project.data / "work")}
-    known = pairs.attempt_ids(project.con) | under_way
+    known = history.attempt_ids(project.con) | under_way
     for path in _listed(project.data / "logs"):
         if path.suffix == ".log" and path.stem not in known:
             yield _file_item("logs", path)

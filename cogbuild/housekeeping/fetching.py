@@ -22,7 +22,7 @@ from cogbuild.errors.housekeeping import (
     TargetTaken,
 )
 from cogbuild.fingerprint.trees import content_digest
-from cogbuild.planner.judging import artifact_file
+from cogbuild.planner.judged import artifact_file
 from cogbuild.remote import STORES, located
 from cogbuild.using import using
 

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import feed, locks, models
 from cogbuild.errors import CogbuildError
 from cogbuild.objects import disk_errors
 from cogbuild.planner import Judge
-from cogbuild.planner.judging import pair_name
+from cogbuild.planner.judged import pair_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cogbuild.adapters import Adapter
     from cogbuild.environment import Lock
-    from cogbuild.planner.judging import Wanted
+    from cogbuild.planner.judged import Wanted
     from cogbuild.project import Project
 
 __all__ = ["Group", "Locked", "Moved", "export", "groups", "lock"]
@@ -77,7 +77,7 @@ def groups(project: Project, adapters: dict[str, Adapter], names: tuple[str, ...
 def _join(found: dict[str, Group], judge: Judge, entry: models.EntryRow, adapter: Adapter) -> None:
     asked_by = f"adapter {adapter.name} for {entry.repo}@{entry.model[:12]}"
     try:
-        wanted = judge.python_of(entry, adapter)
+        wanted = judge.parts.python(entry, adapter)
         assert wanted is not None
         group = found.setdefault(wanted.request.digest, Group(wanted, asked_by))
     except CogbuildError as error:
@@ -119,10 +119,10 @@ def lock(
 
 def _keep(project: Project, group: Group, wanted: Wanted, new: Lock) -> None:
     asked = json.dumps({"requirements": wanted.request.requirements, "asked_by": group.asked_by})
-    row = pairs.LockRow(wanted.request.digest, new.python, new.text, asked, time.time())
+    row = locks.LockRow(wanted.request.digest, new.python, new.text, asked, time.time())
 
     def work(con: sqlite3.Connection) -> None:
-        pairs.put_lock(con, row, replace_old=True)
+        locks.put_lock(con, row, replace_old=True)
         if wanted.lock is not None and wanted.lock != new:
             feed.reset_scopes(con)  # another adapter may ask for the same
 

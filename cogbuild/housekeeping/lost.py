@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from cogbuild.damage import set_aside
 from cogbuild.database import pairs, upkeep
 from cogbuild.housekeeping.registries import NoAnswer, Registries, names_registry
-from cogbuild.planner.judging import artifact_file
+from cogbuild.planner.judged import artifact_file
 from cogbuild.remote import STORES, located
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from cogbuild.errors.housekeeping import (
     SeveralArtifacts,
     SeveralRepos,
 )
-from cogbuild.planner.judging import pair_name
+from cogbuild.planner.judged import pair_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,7 +10,7 @@ from cogbuild.cache import Record
 from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.errors.housekeeping import AmbiguousKey, UnknownKey
 from cogbuild.fingerprint.manifest import Change, Manifest, Part, changes, flatten
-from cogbuild.planner.judging import artifact_file, pair_name
+from cogbuild.planner.judged import artifact_file, pair_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

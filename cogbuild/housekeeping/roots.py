@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild.cache import Record
-from cogbuild.database import models, pairs, upkeep
+from cogbuild.database import locks, models, pairs, upkeep
 from cogbuild.fingerprint.manifest import Manifest, rows_part
 from cogbuild.fingerprint.trees import Tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cogbuild.database.pairs import LockRow
+    from cogbuild.database.locks import LockRow
     from cogbuild.project import Project
 
 __all__ = ["Doomed", "Roots", "old_records", "roots"]
@@ -60,7 +60,7 @@ def roots(project: Project, *, before: float) -> Roots:
         _artifacts(found, record.artifacts)
         pythons |= _manifest(found, record.manifest)
     _trees(project, found)
-    for lock in pairs.all_locks(project.con):
+    for lock in locks.all_locks(project.con):
         _lock(found, lock, pythons, before)
     return found
 

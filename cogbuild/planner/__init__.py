@@ -6,7 +6,8 @@ about at all: those whose entry moved in the change feed since their adapter's m
 
 from __future__ import annotations
 
-from cogbuild.planner.judging import Judge, Judged, Needed
+from cogbuild.planner.judged import Judged, Needed
+from cogbuild.planner.judging import Judge
 from cogbuild.planner.plan import Plan, Planner, Selection
 
 __all__ = ["Judge", "Judged", "Needed", "Plan", "Planner", "Selection"]

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from cogbuild import damage
 from cogbuild.adapters import IMAGE_ADAPTER
 from cogbuild.database import feed, models, pairs, upkeep
-from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError
 from cogbuild.fingerprint.manifest import (
     Change,
@@ -21,12 +18,10 @@ from cogbuild.fingerprint.manifest import (
     flatten,
     manifest,
     rows_part,
-    tree_part,
 )
-from cogbuild.fingerprint.trees import selected
-from cogbuild.library import spec_of, tree_of
+from cogbuild.planner.judged import Judged, Needed, artifact_file, image_artifact
+from cogbuild.planner.parts import Parts
 from cogbuild.quiet import closure, wanted
-from cogbuild.spec import COG_VARIABLES
 from cogbuild.verdict import Facts, Kind, Need, NeedState, Reason, Verdict, judge, with_changes
 
 if TYPE_CHECKING:
@@ -36,68 +31,9 @@ if TYPE_CHECKING:
     from cogbuild.cache import Record
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Artifact, Outcome
-    from cogbuild.environment import Lock, Python, Request
     from cogbuild.project import Project
 
-__all__ = ["Judge", "Judged", "Needed", "Wanted", "pair_name"]
-
-_DIGEST_IN_REFERENCE = re.compile(r"@(sha256:[0-9a-f]{64})$")
-
-
-@dataclass(frozen=True)
-class Needed:
-    """What a pair gets from an adapter that it needs."""
-
-    adapter: str
-    identity: str
-    artifacts: tuple[Artifact, ...]
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A declared Python environment, and its lock where it is resolved."""
-
-    request: Request
-    python: Python
-    lock: Lock | None
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One pair with everything that its verdict rests on."""
-
-    entry: EntryRow
-    adapter: Adapter
-    verdict: Verdict
-    manifest: Manifest | None  # None: a need is not settled, so nothing can be known yet
-    outcome: Outcome | None
-    record: Record | None
-    needs: tuple[Needed, ...] = ()
-    variables: dict[str, str] = field(default_factory=dict)  # the COG_ variables that are passed
-    params: dict[str, Any] = field(default_factory=dict)
-    examples: list[dict[str, Any]] | None = None
-    python: Wanted | None = None
-    parts: tuple[Part, ...] = ()  # that the manifest refers to and that may be new
-    stamp: tuple[object, ...] | None = None  # what the database said of the pair itself when it was judged
-    error: CogbuildError | None = None  # why the pair can't even be judged
-
-    @property
-    def name(self) -> str:
-        """``user/name@<id12>:<adapter>``."""
-        return pair_name(self.entry, self.adapter.name)
-
-    @property
-    def needed(self) -> list[tuple[str, str]]:
-        """What the pair needs, as (adapter, identity); a given image is not another pair's."""
-        return [(item.adapter, item.identity) for item in self.needs if not self._given(item.adapter)]
-
-    def _given(self, name: str) -> bool:
-        return name == IMAGE_ADAPTER and bool(self.entry.cpu_image)
-
-    @property
-    def key(self) -> str | None:
-        """The action key."""
-        return self.manifest.key if self.manifest is not None else None
+__all__ = ["Judge"]
 
 
 class _Said(NamedTuple):
@@ -105,11 +41,6 @@ class _Said(NamedTuple):
 
     stamp: tuple[object, ...]
     outcome: Outcome | None
-
-
-def pair_name(entry: EntryRow, adapter: str) -> str:
-    """Return how a pair is called: ``user/name@<id12>:<adapter>``."""
-    return f"{entry.repo}@{entry.model[:12]}:{adapter}"
 
 
 class Judge:
@@ -125,8 +56,7 @@ class Judge:
         #: Pairs that failed or were blocked in this run, with one line that says how.
         self.failed: dict[tuple[int, str], str] = {}
         self._aids: dict[str, int] = {}
-        self._locks: dict[str, tuple[Lock, Part]] = {}
-        self._selected: OrderedDict[tuple[str, tuple[str, ...]], Part] = OrderedDict()
+        self.parts = Parts(project)
 
     # -- which pairs there are ------------------------------------------------------------------------------------
 
@@ -278,11 +208,11 @@ class Judge:
         needed: tuple[Needed, ...],
     ) -> tuple[Judged, Facts | None]:
         spec = adapter.spec
-        variables = self._variables(entry, adapter, needed)
+        variables = self.parts.variables(entry, adapter, needed)
         params = {**spec.params, **entry.settings.get("params", {}).get(adapter.name, {})}
         examples = entry.settings.get("examples", []) if spec.examples else None
         try:
-            python = self.python_of(entry, adapter)
+            python = self.parts.python(entry, adapter)
         except CogbuildError as error:
             if error.fatal:
                 raise
@@ -293,7 +223,7 @@ class Judge:
             return judged, None
         parts: dict[str, Part | None] = {
             "adapter": adapter.part,
-            "model": self._model_part(entry, spec.inputs),
+            "model": self.parts.of_model(entry, spec.inputs),
             "variables": rows_part(variables.items()) if variables else None,
             "params": rows_part(
                 (f"param:{k}", json.dumps(v, sort_keys=True)) for k, v in sorted(params.items())
@@ -305,7 +235,7 @@ class Judge:
             )
             if examples is not None
             else None,
-            "python": self._lock_part(python),
+            "python": self.parts.of_lock(python),
         }
         rows = manifest(
             {label: part.digest if part else None for label, part in parts.items()},
@@ -396,87 +326,6 @@ class Judge:
         store = self.project.objects
         return store.artifact_state(item.digest or "", artifact_file(item), item.size or 0)
 
-    # -- parts ----------------------------------------------------------------------------------------------------
-
-    def _variables(self, entry: EntryRow, adapter: Adapter, needed: tuple[Needed, ...]) -> dict[str, str]:
-        model = spec_of(entry)
-        user, _, name = entry.repo.partition("/")
-        registry = self.project.settings.docker_registry
-        image = ""
-        if adapter.name != IMAGE_ADAPTER:
-            image = entry.cpu_image or next(
-                (
-                    item.artifacts[0].uri
-                    for item in needed
-                    if item.adapter == IMAGE_ADAPTER and item.artifacts
-                ),
-                "",
-            )
-        values = (
-            model.module,
-            model.cls,
-            image,
-            registry,
-            "true" if registry else "false",
-            user,
-            name,
-            entry.model,
-        )
-        return {
-            variable: value
-            for variable, value in zip(COG_VARIABLES, values, strict=True)
-            if adapter.spec.passes(variable)
-        }
-
-    def _model_part(self, entry: EntryRow, inputs: tuple[str, ...]) -> Part:
-        """Return the part of the model's tree that the patterns admit; its bytes only where they may be new."""
-        if inputs == ("**",):
-            return Part(entry.tree, "tree", b"")
-        known = self._selected.get((entry.tree, inputs))
-        if known is not None:
-            return known
-        name = f"selected:{entry.tree}:{hexdigest(json.dumps(inputs).encode())}"
-        digest = models.memo(self.project.con, name)
-        # The memo may be of a plan that nothing came of: then the part itself was never kept.
-        if digest is not None and models.has_part(self.project.con, digest):
-            part = Part(digest.hex(), "tree", b"")
-        else:
-            part = tree_part(selected(tree_of(self.project, entry.tree), inputs))
-            self.project.remember(name, bytes.fromhex(part.digest))
-        self._selected[entry.tree, inputs] = part
-        if len(self._selected) > 256:
-            self._selected.popitem(last=False)
-        return part
-
-    def python_of(self, entry: EntryRow, adapter: Adapter) -> Wanted | None:
-        """Return the Python environment that the adapter declares, for this model, with its lock where there is one."""
-        spec = adapter.spec.python
-        if spec is None:
-            return None
-        from cogbuild.environment import Lock, find_python, make_request
-
-        model = spec_of(entry)
-        python = find_python(model.python_version if spec.with_model else None)
-        requirements = (*spec.packages, *(model.requirements if spec.with_model else ()))
-        request = make_request(
-            requirements,
-            python,
-            asked_by=pair_name(entry, adapter.name),
-            constraints=model.constraints if spec.with_model else (),
-            options=model.pip_options if spec.with_model else (),
-        )
-        row = pairs.lock(self.project.con, request.digest)
-        return Wanted(request, python, Lock(row.text, row.python) if row else None)
-
-    def _lock_part(self, wanted: Wanted | None) -> Part | None:
-        if wanted is None or wanted.lock is None:
-            return None
-        known = self._locks.get(wanted.request.digest)
-        if known is None or known[0] != wanted.lock:
-            known = (wanted.lock, rows_part(wanted.lock.rows()))
-            self._locks[wanted.request.digest] = known
-        return known[1]
-
     # -- reasons --------------------------------------------------------------------------------------------------
 
     def explained(self, judged: Judged) -> Judged:
@@ -516,14 +365,3 @@ class Judge:
             return Part(digest, *stored) if stored else None
 
         return changes(flatten(before, part), flatten(after, part))
-
-
-def image_artifact(reference: str) -> Artifact:
-    """Return a given image as an artifact; its digest counts where the reference holds it."""
-    found = _DIGEST_IN_REFERENCE.search(reference)
-    return pairs.Artifact("", reference, digest=found.group(1) if found else None)
-
-
-def artifact_file(item: Artifact) -> str:
-    """Return the file name under which a published artifact is kept."""
-    return item.uri.rpartition("/")[2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cogbuild import library
 from cogbuild.database import feed, models, pairs
 from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
-from cogbuild.planner.judging import Judge, Judged
+from cogbuild.planner.judging import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cogbuild.adapters import Adapter
     from cogbuild.database.models import EntryRow
     from cogbuild.library import Problem
+    from cogbuild.planner.judged import Judged
     from cogbuild.project import Project
 
 __all__ = ["Plan", "Planner", "Selection"]

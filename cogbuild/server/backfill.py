@@ -7,7 +7,7 @@ import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from cogbuild.database import feed, pairs
+from cogbuild.database import feed, history
 from cogbuild.errors import CogbuildError
 from cogbuild.planner import Plan, Selection
 from cogbuild.report.summary import together
@@ -91,7 +91,7 @@ class Backfill:
         """Whether the pair failed already on what it would be made from now: again it would fail again."""
         con = self.service.project.con
         aid = feed.adapter_id(con, judged.adapter.name)
-        tried = pairs.attempts(con, judged.entry.eid, aid) if aid is not None and judged.key else []
+        tried = history.attempts(con, judged.entry.eid, aid) if aid is not None and judged.key else []
         return bool(tried) and tried[-1].status == "failed" and tried[-1].key == judged.key
 
     # -- doing ----------------------------------------------------------------------------------------------------

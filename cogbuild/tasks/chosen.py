@@ -16,7 +16,7 @@ from doit import cmd_run
 from cogbuild import adapters, library
 from cogbuild.database import models
 from cogbuild.planner import Judge, Plan, Planner, Selection
-from cogbuild.planner.judging import Judged, pair_name
+from cogbuild.planner.judged import Judged, pair_name
 from cogbuild.project import Project
 from cogbuild.report.watching import watcher
 from cogbuild.tasks import BASENAME

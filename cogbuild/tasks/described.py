@@ -9,7 +9,7 @@ from doit.action import BaseAction
 
 from cogbuild import library
 from cogbuild.database import models
-from cogbuild.planner.judging import pair_name
+from cogbuild.planner.judged import pair_name
 from cogbuild.tasks.pairs import pair_task
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from doit.runner import Runner
 from doit.task import Stream, Task
 
 from cogbuild.engine import Status
-from cogbuild.planner.judging import pair_name
+from cogbuild.planner.judged import pair_name
 from cogbuild.tasks import BASENAME
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import feed, pairs
+from cogbuild.database import feed, history, pairs
 from cogbuild.engine.places import notes_in
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.models import AmbiguousModel, UnknownModel
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from cogbuild.database.history import Attempt
     from cogbuild.database.models import EntryRow
-    from cogbuild.database.pairs import Attempt
     from cogbuild.project import Project
 
 __all__ = [
@@ -87,7 +87,7 @@ def adapter_number(project: Project, name: str, active: Sequence[str] = ()) -> i
 def attempts_of(project: Project, entry: EntryRow, adapter: str) -> list[Tried]:
     """Return the attempts of a pair, the first first; those that run now are the last."""
     aid = feed.adapter_id(project.con, adapter)
-    ended = pairs.attempts(project.con, entry.eid, aid) if aid is not None else []
+    ended = history.attempts(project.con, entry.eid, aid) if aid is not None else []
     tried = [_ended(project, number, item) for number, item in enumerate(ended, 1)]
     known = {item.id for item in ended}
     running = [item for item in _running(project, entry.eid, adapter) if item.id not in known]
@@ -135,13 +135,13 @@ def running_pairs(project: Project) -> set[tuple[int, str]]:
     return {
         (eid, name)
         for tried, eid, name in _running_now(project)
-        if pairs.attempt(project.con, tried.id) is None  # else it is the last run of a place that is kept
+        if history.attempt(project.con, tried.id) is None  # else it is the last run of a place that is kept
     }
 
 
 def tried_by_id(project: Project, attempt: str) -> tuple[Tried, int, str] | None:
     """Return an attempt, ended or not, with its entry and adapter."""
-    ended = pairs.attempt(project.con, attempt)
+    ended = history.attempt(project.con, attempt)
     if ended is None:
         return next((found for found in _running_now(project) if found[0].id == attempt), None)
     names = feed.adapter_names(project.con)
@@ -155,7 +155,7 @@ def _log(project: Project, attempt: str) -> Path | None:
 
 def is_running(project: Project, tried: Tried) -> bool:
     """Whether an attempt that ran when it was looked up still does."""
-    if tried.work is None or pairs.attempt(project.con, tried.id) is not None:
+    if tried.work is None or history.attempt(project.con, tried.id) is not None:
         return False
     return tried.work.is_dir() and not is_free(tried.work)
 

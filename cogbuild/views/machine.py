@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cogbuild.adapters import survey
-from cogbuild.database import feed, pairs
+from cogbuild.database import feed, locks
 from cogbuild.database.schema import FORMAT as DATABASE_FORMAT
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.state import ReadOnlyData
@@ -114,7 +114,7 @@ def _look_at_state(found: Machine, project: Project) -> None:
     try:
         found.models = feed.count_live(project.con)
         found.database = DATABASE_FORMAT
-        found.environments = len(pairs.all_locks(project.con))
+        found.environments = len(locks.all_locks(project.con))
     except CogbuildError as error:
         found.troubles.append(error)
         return

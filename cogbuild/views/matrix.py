@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cogbuild.database import browsing, feed, models, pairs
+from cogbuild.database import browsing, feed, history, models, pairs
 from cogbuild.database.browsing import ALL, Repos
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.planner.judging import Judge
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cogbuild.adapters import Adapter
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Fidelity, Outcome
-    from cogbuild.planner.judging import Judged
+    from cogbuild.planner.judged import Judged
     from cogbuild.project import Project
 
 __all__ = ["Matrix", "Pair", "State", "chosen_columns", "counts_of", "judged_rows", "matrix"]
@@ -127,7 +127,7 @@ def judged_rows(
                 row[name], attempt = _pair(project, judge, entry, name, seen)
                 made_by.setdefault(attempt, []).append((len(rows), name))
         rows.append((entry, row))
-    for attempt, seconds in pairs.durations(project.con, filter(None, made_by)).items():
+    for attempt, seconds in history.durations(project.con, filter(None, made_by)).items():
         for at, name in made_by[attempt]:
             rows[at][1][name] = replace(rows[at][1][name], seconds=seconds)
     return rows
@@ -145,7 +145,7 @@ def _pair(
         aid = judge.aid(name)
         why = feed.why_pending(project.con, aid, entry.eid) if aid is not None else None
         if aid is not None and why is not None and why.startswith("failed: "):
-            tried = pairs.last_attempt(project.con, entry.eid, aid)
+            tried = history.last_attempt(project.con, entry.eid, aid)
             since, attempt = (tried.started, tried.id) if tried else (made, "")
             return Pair(name, State.FAILED, since, why.partition(": ")[2]), attempt
         if verdict.kind is Kind.STALE and outcome is None:

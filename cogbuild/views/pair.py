@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.database import feed, models, pairs
+from cogbuild.database import feed, history, models, pairs
 from cogbuild.errors.commands import NoSuchPair
 from cogbuild.fingerprint.manifest import Manifest, Part, flatten
-from cogbuild.planner.judging import Judge, pair_name
+from cogbuild.planner.judged import pair_name
+from cogbuild.planner.judging import Judge
 from cogbuild.views.attempts import Tried, adapter_number, attempts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cogbuild.adapters import Adapter
+    from cogbuild.database.history import Attempt
     from cogbuild.database.models import EntryRow
-    from cogbuild.database.pairs import Artifact, Attempt, Outcome
+    from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
     from cogbuild.verdict import Reason, Verdict
 
@@ -139,7 +141,7 @@ def _flat(project: Project, of: Manifest, fresh: tuple[Part, ...] = ()) -> dict[
 def _origin(project: Project, outcome: Outcome) -> Origin | None:
     if not outcome.attempt:
         return None
-    ran = pairs.attempt(project.con, outcome.attempt)
+    ran = history.attempt(project.con, outcome.attempt)
     if ran is None or (ran.eid, ran.aid) == (outcome.eid, outcome.aid):
         return Origin(outcome.attempt, ran, None)
     entry = models.find(project.con, ran.eid)

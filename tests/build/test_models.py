@@ -14,7 +14,7 @@ from conftest import Sandbox
 
 from cogbuild import library
 from cogbuild.damage import verify as verify_model
-from cogbuild.database import feed, pairs
+from cogbuild.database import feed, history
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.models import AmbiguousModel, NoModelFile, UnknownModel
 
@@ -179,7 +179,7 @@ def test_removing_a_model_keeps_its_attempts(box: Sandbox) -> None:
         library.remove(project, entry)
         assert [
             item.status
-            for item in pairs.attempts(project.con, entry.eid, feed.adapter_id(project.con, "one") or 0)
+            for item in history.attempts(project.con, entry.eid, feed.adapter_id(project.con, "one") or 0)
         ] == ["built"]
         with pytest.raises(UnknownModel):
             library.find(project, added.model)

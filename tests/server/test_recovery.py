@@ -20,7 +20,7 @@ import httpx
 import pytest
 from site_of_tests import Process, Site, eventually, followed, listed, put, zip_of
 
-from cogbuild.database import models, pairs
+from cogbuild.database import history, models, pairs
 from cogbuild.project import Project
 
 pytestmark = pytest.mark.slow  # each starts servers of its own
@@ -75,7 +75,7 @@ def test_a_killed_server_goes_on_where_it_was(site: Site, weights: str) -> None:
     # What had ended before the kill was not done again.
     assert site.ran().count("words test") == (1 if inside else 2)
     with Project(site.data) as project:
-        attempts = [pairs.attempt(project.con, name) for name in pairs.attempt_ids(project.con)]
+        attempts = [history.attempt(project.con, name) for name in history.attempt_ids(project.con)]
     assert sorted(attempt.status for attempt in attempts if attempt) == ["built", "built", "interrupted"]
 
 

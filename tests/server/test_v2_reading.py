@@ -12,7 +12,7 @@ import pytest
 from conftest import Sandbox
 from serving import served
 
-from cogbuild.database import models, pairs, tokens
+from cogbuild.database import history, models, tokens
 from cogbuild.server.app import create_app
 from cogbuild.server.grants import make_token
 from cogbuild.server.service import Service
@@ -198,7 +198,7 @@ def test_a_log_by_the_name_of_its_attempt(box: Sandbox, site: httpx.Client) -> N
 def ending(box: Sandbox, attempt: str) -> dict[str, object]:
     """Return how an attempt ended."""
     with box.project() as project:
-        found = pairs.attempt(project.con, attempt)
+        found = history.attempt(project.con, attempt)
         assert found is not None
         return {"status": found.status, "seconds": found.seconds, "detail": found.detail}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cogbuild import library
-from cogbuild.database import models, pairs, upkeep
+from cogbuild.database import history, locks, models, pairs, upkeep
 from cogbuild.environment import Lock
 from cogbuild.housekeeping import clean
 from cogbuild.housekeeping.collecting import KINDS, collect
@@ -180,7 +180,7 @@ def test_logs_stay_unless_asked(box: Sandbox) -> None:
     assert counts(gc(box, older_than=0.0)) == {}
     assert counts(gc(box, logs_older_than=DAY)) == {"logs": 1}
     with box.project() as project:
-        assert pairs.attempt_ids(project.con) == {log.stem}
+        assert history.attempt_ids(project.con) == {log.stem}
 
 
 def test_environments_without_a_lock_go(box: Sandbox) -> None:
@@ -188,8 +188,8 @@ def test_environments_without_a_lock_go(box: Sandbox) -> None:
     built(box, "a")
     lock = Lock("six==1.16.0\n", "3.11.2")
     with box.project() as project:
-        row = pairs.LockRow("00" * 32, lock.python, lock.text, "{}", time.time() - 2 * DAY)
-        project.database.write(lambda con: pairs.put_lock(con, row))
+        row = locks.LockRow("00" * 32, lock.python, lock.text, "{}", time.time() - 2 * DAY)
+        project.database.write(lambda con: locks.put_lock(con, row))
     for name in (lock.digest[:20], "0" * 20):
         (box.data / "envs" / name).mkdir()
         (box.data / "envs" / name / ".last-used").write_text("")

@@ -13,7 +13,8 @@ from cogbuild.asked.pairs import Attempts, within
 from cogbuild.database import jobs as job_rows
 from cogbuild.database.browsing import Repos
 from cogbuild.errors.commands import NoAttempt
-from cogbuild.planner.judging import Judge, pair_name
+from cogbuild.planner.judged import pair_name
+from cogbuild.planner.judging import Judge
 from cogbuild.report.explained import stored_reasons
 from cogbuild.report.logs import Escaped
 from cogbuild.report.models import facts as model_facts
