@@ -12,6 +12,7 @@ import select
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from queue import Empty
@@ -91,6 +92,7 @@ class Lane:
         self._ready: deque[_Pair] = deque()  # begun, and sent to no worker
         self._seats: dict[int, _Seat] = {}  # by descriptor
         self._keys: dict[str, list[_Pair]] = {}  # locked by us, with the pairs that wait for them
+        self._locked: set[_Pair] = set()  # those that hold the locks
         self._made: list[tuple[_Pair, Attempted]] = []  # ended, and not recorded
         self._since = 0.0  # when the first of those had ended
         self._slow = 0  # pairs in threads
@@ -145,11 +147,22 @@ class Lane:
         return count
 
     def close(self) -> None:
-        """Give everything back; what still runs is ended."""
+        """Give everything back. What has ended is recorded, where that can be; what still runs is ended."""
+        with suppress(CogbuildError):
+            self._record()
+        begun = list(self._ready)
         for seat in list(self._seats.values()):
+            begun += seat.pairs
             self._leave(seat, usable=not seat.pairs)
+        for pair in begun:
+            with suppress(CogbuildError):
+                given_up = Ended(Reason.CANCELLED, detail=NOT_STARTED)
+                attempted = self._engine.runner.finish(pair.running, pair.places, given_up)
+                self._engine.ended(pair.judged, attempted)
         while self._slow:
             self._threads_ended()
+        for pair in list(self._locked):
+            self._unlock(pair)
         with self._ringing:
             os.close(self._bell)
 
@@ -284,14 +297,30 @@ class Lane:
             engine.own_slots.get_nowait()
         except Empty:
             return None
+        seat = None
+        try:
+            seat = self._seat()
+        finally:
+            if seat is None:
+                engine.slots.put(None)
+        return seat
+
+    def _seat(self) -> _Seat | None:
+        """Borrow a worker and make the workspace that its commands see."""
+        engine = self._engine
         means = engine.runner.means()
         worker = means.pool.lend()
         if worker is None:
-            engine.slots.put(None)
             return None
-        space = means.spaces.open(
-            engine.project.objects.models, memory_limit=engine.project.settings.workspace_memory, sealed=True
-        )
+        try:
+            space = means.spaces.open(
+                engine.project.objects.models,
+                memory_limit=engine.project.settings.workspace_memory,
+                sealed=True,
+            )
+        except BaseException:
+            means.pool.take_back(worker, usable=True)
+            raise
         worker.last_root = space.root
         seat = _Seat(worker, space)
         self._seats[worker.fileno()] = seat
@@ -331,6 +360,7 @@ class Lane:
                 self._by_thread(pair)
             else:
                 pair.lock = lock
+                self._locked.add(pair)
                 self._keys[key] = []
                 locked.append(pair)
         judge = self._engine.judge
@@ -401,6 +431,7 @@ class Lane:
     def _finish_in_thread(self, pair: _Pair, conclude: Callable[[], Attempted]) -> None:
         engine = self._engine
         lock, pair.lock = pair.lock, -1
+        self._locked.discard(pair)
 
         def work() -> Result:
             try:
@@ -414,6 +445,8 @@ class Lane:
 
     def _record(self) -> None:
         made, self._made = self._made, []
+        if not made:
+            return
         try:
             results = self._engine.built([(pair.judged, attempted) for pair, attempted in made])
         except Exception as error:  # noqa: BLE001 - told to whoever waits
@@ -434,9 +467,13 @@ class Lane:
     def _let_go(self, pair: _Pair) -> None:
         """Release a pair's lock, and let those go on that wait for what it made."""
         if pair.lock >= 0:
-            self._engine.flights.let_go(pair.judged.key or "", pair.lock)
-            pair.lock = -1
+            self._unlock(pair)
             self._unlocked(pair.judged.key)
+
+    def _unlock(self, pair: _Pair) -> None:
+        self._locked.discard(pair)
+        self._engine.flights.let_go(pair.judged.key or "", pair.lock)
+        pair.lock = -1
 
     def _unlocked(self, key: str | None) -> None:
         for waiting in self._keys.pop(key or "", ()):
