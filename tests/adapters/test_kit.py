@@ -22,7 +22,7 @@ def _run(body: str, where: Path, **env: str) -> subprocess.CompletedProcess[str]
         f"import os, sys\nfrom cogbuild_adapter import *\n\ndef main():\n{indented}\nrun(main)\n"
     )
     return subprocess.run(
-        [sys.executable, "-S", "-B", script],
+        [sys.executable, "-S", script],
         env={"PYTHONPATH": str(KIT), **env},
         capture_output=True,
         text=True,

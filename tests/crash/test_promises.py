@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -28,6 +27,4 @@ def test_every_promise_names_its_test() -> None:
 
 def functions(path: Path) -> set[str]:
     """Return the functions that a file defines."""
-    if not path.is_file():
-        return set()
-    return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+    return set(re.findall(r"^ *def (\w+)\(", path.read_text(), re.MULTILINE)) if path.is_file() else set()

@@ -129,7 +129,7 @@ class Stranger(ThreadingHTTPServer):
 def stranger() -> Iterator[Stranger]:
     """A running Stranger."""
     with Stranger() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
-from serving import served
+from serving import asking, served
 
 from cogbuild.audit import audit
 from cogbuild.project import Project
@@ -98,7 +98,7 @@ class Site:
         service = Service(Project(self.data), directories=self.directories, jobs=2, **more)
         with (
             served(create_app(service)) as (host, port),
-            httpx.Client(base_url=f"http://{host}:{port}", timeout=30) as client,
+            asking(host, port, timeout=30) as client,
         ):
             yield client
         self.check()
@@ -137,7 +137,7 @@ class Process:
         line = self._process.stdout.readline().decode()
         found = re.search(r"(http://\S+)$", line.strip())
         assert found, line
-        self.client = httpx.Client(base_url=found[1], timeout=30)
+        self.client = httpx.Client(base_url=found[1], timeout=30, verify=False)
 
     def kill(self) -> None:
         """End it without a word."""

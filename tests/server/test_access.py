@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
-from serving import served
+from serving import asking, served
 
 from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard, Guarded, is_loopback, needs
@@ -82,7 +82,7 @@ def project(box: Sandbox) -> Iterator[Project]:
 @pytest.fixture
 def client(project: Project) -> Iterator[httpx.Client]:
     """A client of the small application."""
-    with served(app_over(project)) as (host, port), httpx.Client(base_url=f"http://{host}:{port}") as client:
+    with served(app_over(project)) as (host, port), asking(host, port) as client:
         yield client
 
 

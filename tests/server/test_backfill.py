@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving import served
+from serving import asking, served
 from site_of_tests import COPY, Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.project import Project
@@ -140,7 +140,7 @@ def test_it_can_be_off(site: Site) -> None:
     service = Service(Project(site.data), directories=site.directories, jobs=2, backfill="off")
     with (
         served(create_app(service)) as (host, port),
-        httpx.Client(base_url=f"http://{host}:{port}") as client,
+        asking(host, port) as client,
     ):
         put(client, zip_of("x"))
         site.ran()

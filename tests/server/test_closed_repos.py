@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from serving import served
+from serving import asking, served
 
 from cogbuild.database import jobs, models, pairs
 from cogbuild.digest import hexdigest
@@ -105,7 +105,7 @@ def test_a_foreign_token_learns_nothing_from_any_operation(box: Sandbox) -> None
             headers = {
                 "Authorization": f"Bearer {make_token(project, 'bob/other', ['admin'], seconds=60)[0]}"
             }
-            with httpx.Client(base_url=f"http://{host}:{port}", headers=headers, timeout=20) as client:
+            with asking(host, port, headers=headers, timeout=20) as client:
                 described = client.get("/openapi.json").json()["paths"]
                 asked = [
                     (method.upper(), path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from serving import served
+from serving import asking, served
 
 from cogbuild.database import pairs
 from cogbuild.server.app import create_app
@@ -45,7 +45,7 @@ def client(project: Project) -> Iterator[httpx.Client]:
     """A client of its server."""
     with (
         served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
-        httpx.Client(base_url=f"http://{host}:{port}") as client,
+        asking(host, port) as client,
     ):
         yield client
 
@@ -124,7 +124,7 @@ def test_what_lies_elsewhere_is_fetched_only_where_that_is_allowed(
 ) -> None:
     """Neither another host nor a file of the server's machine, unless the settings name scheme and host."""
     other = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
-    threading.Thread(target=other.serve_forever).start()
+    threading.Thread(target=other.serve_forever, args=(0.01,)).start()
     try:
         origin = f"http://127.0.0.1:{other.server_port}"
         adapter(box, "remote", f"echo {origin}/model.bin")

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from serving import served
+from serving import asking, served
 
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.access import FetchNotAllowed
@@ -60,7 +60,7 @@ def pieces(size: int) -> Iterator[bytes]:
 
 def test_what_is_too_large_is_refused(at: tuple[str, int]) -> None:
     """By what it announces, and by what really comes; an upload may be larger than other bodies."""
-    with httpx.Client(base_url="http://{}:{}".format(*at)) as client:
+    with asking(*at) as client:
         assert client.put(UPLOAD, content=b"x" * 1000).json() == {"bytes": 1000}
         assert client.put(UPLOAD, content=pieces(1000)).json() == {"bytes": 1000}
         assert client.post("/other", content=b"x" * 100).json() == {"bytes": 100}
@@ -95,7 +95,7 @@ def test_uploads_wait_for_a_place_and_others_do_not(at: tuple[str, int]) -> None
     slow = [begun(at), begun(at)]
     try:
         began = time.monotonic()
-        with httpx.Client(base_url="http://{}:{}".format(*at)) as client:
+        with asking(*at) as client:
             assert client.post("/other", content=b"abc").json() == {"bytes": 3}
             assert time.monotonic() - began < 0.35
             time.sleep(0.1)
@@ -133,7 +133,7 @@ def test_who_waits_too_long_for_a_place_hears_so() -> None:
 
 def test_a_place_is_free_again_whatever_ends_the_upload(at: tuple[str, int]) -> None:
     """Refused, broken off, silent or done: none keeps its place."""
-    with httpx.Client(base_url="http://{}:{}".format(*at)) as client:
+    with asking(*at) as client:
         for _ in range(3):
             begun(at).close()
             assert client.put(UPLOAD, content=pieces(1100)).status_code == 413

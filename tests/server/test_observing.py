@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from serving import served
+from serving import asking, served
 
 from cogbuild.database import models
 from cogbuild.server.app import create_app
@@ -66,9 +66,7 @@ def test_numbers_and_lines(box: Sandbox, lines: io.StringIO) -> None:
         model = models.entries(project.con)[0].model
         token, row = make_token(project, "*", ["admin"], seconds=None)
         with served(create_app(Service(project)), lifespan="on") as (host, port):
-            with httpx.Client(
-                base_url=f"http://{host}:{port}", headers={"Authorization": f"Bearer {token}"}
-            ) as client:
+            with asking(host, port, headers={"Authorization": f"Bearer {token}"}) as client:
                 job = client.post("/v2/adapt", json={"models": [model], "adapters": ["bad"]}).json()["job"]
                 while client.get(f"/v2/jobs/{job}").json()["state"] in ("queued", "running"):
                     time.sleep(0.02)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
-from serving import served
+from serving import asking, served
 
 from cogbuild.database import jobs
 from cogbuild.server.app import create_app
@@ -28,7 +27,7 @@ def test_a_page_and_its_forms(box: Sandbox) -> None:
     with (
         box.project() as project,
         served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
-        httpx.Client(base_url=f"http://{host}:{port}", headers={"Accept": "text/html"}) as browser,
+        asking(host, port, headers={"Accept": "text/html"}) as browser,
     ):
         front = browser.get("/")
         assert "default-src 'none'; script-src 'self'" in front.headers["content-security-policy"]

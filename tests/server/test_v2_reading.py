@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 from conftest import Sandbox
-from serving import served
+from serving import asking, served
 
 from cogbuild.database import history, models, tokens
 from cogbuild.server.app import create_app
@@ -51,7 +51,7 @@ def site(box: Sandbox) -> Iterator[httpx.Client]:
     with (
         box.project() as project,
         served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
-        httpx.Client(base_url=f"http://{host}:{port}") as client,
+        asking(host, port) as client,
     ):
         yield client
 
