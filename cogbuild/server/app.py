@@ -163,10 +163,20 @@ def _one_heap() -> None:
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
+def at_once(sock: socket.socket) -> None:
+    """Have what connects to *sock* get each answer at once.
+
+    asyncio asks for that only where a socket names its protocol, which those that Python makes do not: the end of an
+    answer then waits for the other side to confirm its beginning, which takes 40 ms on a connection that is kept.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
     """Serve on a socket that listens until SIGINT or SIGTERM; requests and jobs are told on stderr, a line of JSON each."""
     lines_on()
     _one_heap()
+    at_once(sock)
     config = uvicorn.Config(
         create_app(service, tokens=tokens),
         http=Patient,

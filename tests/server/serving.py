@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
+from cogbuild.server.app import at_once
+
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
@@ -43,6 +45,7 @@ def served(app: ASGIApp, **more: Any) -> Iterator[tuple[str, int]]:
     config = uvicorn.Config(app, port=0, log_level="warning", **more)
     server = _Server(config)
     listening = config.bind_socket()
+    at_once(listening)
     listening.listen()  # so that nobody is refused before the thread has begun
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()

@@ -54,6 +54,20 @@ def _begun(site: Site, server: Process, weights: str) -> tuple[str, list[str]]:
     return server.client.get("/v2/jobs").json()["jobs"][0]["job"], heard
 
 
+def test_a_connection_that_is_kept_is_answered_at_once(site: Site) -> None:
+    """No answer waits for the client to confirm its beginning, which takes 40 ms from the second on."""
+    server = site.start()
+    try:
+        took = []
+        for _ in range(10):
+            began = time.monotonic()
+            assert server.client.get("/v2").status_code == 200
+            took.append(time.monotonic() - began)
+        assert min(took[1:]) < 0.03
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("weights", WAITS)
 def test_a_killed_server_goes_on_where_it_was(site: Site, weights: str) -> None:
     """What was under way is finished by the next one, which says so; until then nothing half is shown."""
