@@ -72,7 +72,7 @@ def _copy_large(reader: int, writer: int) -> str:
     synced.set_result(None)
     at = 0
     with ThreadPoolExecutor(1) as hashing, ThreadPoolExecutor(1) as disk:
-        while count := _copy_bytes(reader, writer, _STEP):
+        while count := _step_over_hole(reader, writer) or _copy_bytes(reader, writer, _STEP):
             hashed.append(hashing.submit(update_hasher, hasher, writer, at, count))
             at += count
             if synced.done():
@@ -83,6 +83,22 @@ def _copy_large(reader: int, writer: int) -> str:
         for part in hashed:
             part.result()
     return hasher.hexdigest()
+
+
+def _step_over_hole(reader: int, writer: int) -> int:
+    """Leave a hole where the source has one now, so that a sparse file takes no room here either; return its length."""
+    at, size = os.lseek(reader, 0, os.SEEK_CUR), os.fstat(reader).st_size
+    try:
+        end = os.lseek(reader, at, os.SEEK_DATA)
+    except OSError as trouble:
+        if trouble.errno != errno.ENXIO:
+            return 0  # a file system that knows of no holes
+        end = max(at, size)  # no data up to the end
+    os.lseek(reader, end, os.SEEK_SET)
+    if end > at:
+        os.ftruncate(writer, end)
+        os.lseek(writer, end, os.SEEK_SET)
+    return end - at
 
 
 def _copy_bytes(reader: int, writer: int, limit: int | None = None) -> int:

@@ -27,11 +27,11 @@ def test_seeds_and_findings_keep_the_promise(target: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_a_short_round_finds_nothing(target: str, tmp_path: Path) -> None:
-    """Ten seconds each, guided by coverage. The long form: python tests/fuzz/fuzz.py TARGET --seconds 600."""
+    """Five seconds each, guided by coverage. The long form: python tests/fuzz/fuzz.py TARGET --seconds 600."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("the package atheris is not installed")
     ran = subprocess.run(
-        [sys.executable, str(HERE / "fuzz.py"), target, "--seconds", "10"],
+        [sys.executable, str(HERE / "fuzz.py"), target, "--seconds", "5"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -232,10 +233,10 @@ def test_an_incremental_build_equals_a_clean_one(steps: list[Step]) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=int(os.environ.get("LAWS_EXAMPLES", "60")), deadline=None, database=None)
 @given(sequences(WHOLE, 14))
 def test_a_long_history_leaves_what_a_clean_build_leaves(steps: list[Step]) -> None:
-    """The same law over longer histories and more of them."""
+    """The same law over longer histories and more of them; LAWS_EXAMPLES makes yet more."""
     holds(steps)
 
 

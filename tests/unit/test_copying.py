@@ -62,3 +62,16 @@ def test_no_room_for_the_rest(tmp_path: Path) -> None:
             copy_hashed(tmp_path / "a", place / "b", mode=0o444)
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.mark.parametrize("places", [(0,), (0, 9), (5,), ()], ids=["end", "middle", "both ends", "all"])
+def test_holes_stay_holes(tmp_path: Path, places: tuple[int, ...]) -> None:
+    """A sparse file is copied in what its data take, and its digest is that of all its bytes."""
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(10 << 20)
+        for place in places:
+            os.pwrite(file.fileno(), b"data" * (1 << 18), place << 20)
+    data = (tmp_path / "a").read_bytes()
+    assert copy_hashed(tmp_path / "a", tmp_path / "b", mode=0o444) == hexdigest(data)
+    assert (tmp_path / "b").read_bytes() == data
+    assert (tmp_path / "b").stat().st_blocks <= (len(places) << 11) + 64
