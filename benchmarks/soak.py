@@ -1,7 +1,8 @@
 """A server under load for ten minutes: does what it holds in memory stay as it is?
 
 Clients upload models that are new, known and failing, follow jobs, read lists and zips, cancel, delete and ask for builds.
-Prints memory, threads and open files of the server's process by the minute, and the ratio of the end to the middle.
+Prints memory, how much of it is of files, threads and open files of the server's process by the minute; then memory after
+three minutes (a third of a shorter run) and at the end, and the ratio of the end to the middle.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -118,16 +119,45 @@ class Load:
         client.get(f"/v2/jobs/{job}/events")
 
 
-def status(pid: int) -> tuple[float, int, int]:
-    """Return (MB in memory, threads, open files) of a process."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    memory = int(re.findall(r"VmRSS:\s+(\d+)", text)[0]) / 1024
-    threads = int(re.findall(r"Threads:\s+(\d+)", text)[0])
-    return memory, threads, len(list(Path(f"/proc/{pid}/fd").iterdir()))
+class Look(NamedTuple):
+    """What the server's process holds."""
+
+    memory: float  # MB
+    mapped: float  # MB of it that are pages of files
+    threads: int
+    files: int
 
 
-def soak(minutes: float, clients: int, *, say: bool = True) -> tuple[float, int, list[str]]:
-    """Return the ratio of memory at the end to that in the middle, how much was done, and what went wrong."""
+class Came(NamedTuple):
+    """What a soak came to."""
+
+    looks: list[Look]
+    done: int
+    wrong: list[str]
+
+    def memory(self, start: float) -> float:
+        """Return the MB of memory in the eighth of the time that begins at *start*, of 1."""
+        first = min(round(len(self.looks) * start), len(self.looks) - 1)
+        return statistics.median(
+            look.memory for look in self.looks[first : first + max(1, len(self.looks) // 8)]
+        )
+
+    @property
+    def ratio(self) -> float:
+        """The memory at the end to that in the middle."""
+        return self.memory(7 / 8) / self.memory(1 / 2)
+
+
+def look_at(pid: int) -> Look:
+    """Look at a process."""
+    rows = dict(re.findall(r"(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text()))
+    memory, own = int(rows["Rss"]) / 1024, int(rows["Anonymous"]) / 1024
+    threads = re.findall(r"Threads:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return Look(memory, memory - own, int(threads[0]), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+
+
+def soak(minutes: float, clients: int, *, say: bool = True) -> Came:
+    """Have clients at work for so long, and return what was seen."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         words = [
@@ -151,27 +181,26 @@ def soak(minutes: float, clients: int, *, say: bool = True) -> tuple[float, int,
         threads = [threading.Thread(target=load.work, args=(seed,)) for seed in range(clients)]
         for thread in threads:
             thread.start()
-        seen: list[float] = []
+        seen: list[Look] = []
         end = time.monotonic() + minutes * 60
         step = max(1.0, minutes)  # sixty looks
         while time.monotonic() < end:
             time.sleep(step)
-            memory, count, files = status(process.pid)
-            seen.append(memory)
+            seen.append(look_at(process.pid))
             if say and len(seen) % 6 == 0:
-                print(
-                    f"{len(seen) * step:5.0f} s  {memory:6.1f} MB  {count} threads  {files} files  {load.done} done"
-                )
+                print(_line(len(seen) * step, seen[-1], load.done), flush=True)
         load.stop.set()
         for thread in threads:
             thread.join()
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         process.stdout.close()
-        half = len(seen) // 2
-        quarter = max(1, len(seen) // 8)
-        ratio = statistics.median(seen[-quarter:]) / statistics.median(seen[half : half + quarter])
-        return ratio, load.done, load.wrong
+        return Came(seen, load.done, load.wrong)
+
+
+def _line(seconds: float, look: Look, done: int) -> str:
+    held = f"{look.memory:6.1f} MB, {look.mapped:.1f} of files"
+    return f"{seconds:5.0f} s  {held}  {look.threads} threads  {look.files} files  {done} done"
 
 
 def main() -> None:
@@ -180,9 +209,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=4)
     asked = parser.parse_args()
-    ratio, done, wrong = soak(asked.minutes, asked.clients)
-    print(f"end / middle: {ratio:.3f}, {done} requests, {len(wrong)} went wrong")
-    for text in sorted(set(wrong))[:10]:
+    came = soak(asked.minutes, asked.clients)
+    early = came.memory(min(1 / 3, 3 / asked.minutes))
+    print(f"from minute 3 on: {early:.1f} MB, at the end {came.memory(7 / 8):.1f} MB")
+    print(f"end / middle: {came.ratio:.3f}, {came.done} requests, {len(came.wrong)} went wrong")
+    for text in sorted(set(came.wrong))[:10]:
         print(f"  {text}")
 
 

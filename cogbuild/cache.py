@@ -289,7 +289,7 @@ class Cache:
                 statistics=0,
                 tag_index=0,
                 # Its own defaults take 96 MB of a large cache into memory.
-                sqlite_cache_size=512,  # pages
+                sqlite_cache_size=128,  # pages
                 sqlite_mmap_size=0,
             )
         except UnreadableRow as trouble:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["unpack", "unpack_small"]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
 
 
 def unpack(source: Source, entry: Entry) -> Iterator[bytes]:

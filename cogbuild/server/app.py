@@ -20,6 +20,7 @@ from cogbuild.errors import CogbuildError
 from cogbuild.server.access import Guard
 from cogbuild.server.answers import REFUSALS, answer, status_of
 from cogbuild.server.limits import Limits, Patient
+from cogbuild.server.memory import lean
 from cogbuild.server.observing import Observed, lines_on
 from cogbuild.server.pages.refused import refused_page, wants_page
 from cogbuild.server.v2.root import Versioned
@@ -49,7 +50,6 @@ ROUTERS = (
 )
 #: And of pages for people.
 PAGES = ("session", "matrix", "pair", "jobs")
-_M_ARENA_MAX = -8  # of glibc's malloc.h
 #: Seconds that requests have to end when the server is to stop; jobs have as many after that.
 GRACE = 10
 
@@ -155,14 +155,6 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._service.jobs.announce_stop, daemon=True).start()
 
 
-def _one_heap() -> None:
-    """Have all threads allocate from two places; else each of glibc's keeps what the busiest moment of its threads took."""
-    import ctypes
-
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
-
-
 def at_once(sock: socket.socket) -> None:
     """Have what connects to *sock* get each answer at once.
 
@@ -175,7 +167,7 @@ def at_once(sock: socket.socket) -> None:
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
     """Serve on a socket that listens until SIGINT or SIGTERM; requests and jobs are told on stderr, a line of JSON each."""
     lines_on()
-    _one_heap()
+    lean()
     at_once(sock)
     config = uvicorn.Config(
         create_app(service, tokens=tokens),

@@ -218,6 +218,7 @@ class Jobs:
     def _serve(self, kinds: tuple[str, ...]) -> None:
         while (active := self._next(kinds)) is not None:
             self._do(active)
+            del active  # nothing of it is held while the next one is waited for
 
     def _next(self, kinds: tuple[str, ...]) -> Active | None:
         with self._turn:

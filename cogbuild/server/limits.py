@@ -14,6 +14,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.access import BodyTooLarge, ClientTooSlow, FetchNotAllowed, TooManyUploads
+from cogbuild.server.memory import PIECE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -145,8 +146,10 @@ class Patient(H11Protocol):
     """uvicorn's protocol, with an end to connections on which the head of a request does not come to its end."""
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to look now and then."""
+        """Begin to look now and then, and read in small pieces."""
         super().connection_made(transport)
+        # asyncio takes room for 256 kB each time, and what came stays at the beginning of it, amid the heap.
+        transport.max_size = PIECE
         self._seen: object = self
         self._look_again()
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from cogbuild.engine import Result, Status
 from cogbuild.errors import printable
@@ -36,6 +36,7 @@ class Numbers:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self.registry)
         made: Any = {"registry": self.registry, "namespace": "cogbuild"}
         self.requests = Histogram(
             "request_seconds",

@@ -91,6 +91,8 @@ def test_numbers_and_lines(box: Sandbox, lines: io.StringIO) -> None:
     }.items():
         assert found.get(name) == value, name
     assert found["cogbuild_upload_bytes_total /v2/adapt"] > 10
+    assert found["process_resident_memory_bytes"] > 1 << 20
+    assert found["process_open_fds"] > 3
     said: list[dict[str, Any]] = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert [(item["state"], item["model"]) for item in said if item["event"] == "job"] == [
         ("running", model),
