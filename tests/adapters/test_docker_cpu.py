@@ -240,7 +240,8 @@ def test_cogbuild_builds_with_a_service(site: Site, podman: Any, tmp_path: Path)
         '  - {input: {text: " it"}, output: "made\\n it"}\nparams: {docker-cpu: {engine: podman}}\n',
     )
     with open(model / "cog.yaml", "a") as file:
-        file.write("build: {run: ['echo made >/etc/made']}\n")
+        # A command of its own: else it would be taken from what another test had built.
+        file.write("build: {run: ['echo made >/etc/made # by a service']}\n")
     with podman.service() as service:
         site.cogbuild(tmp_path, "models", "add", str(model), DOCKER_HOST=service)
         said = site.cogbuild(
@@ -255,7 +256,8 @@ def test_docker_builds_it_too(site: Site, podman: Any, tmp_path: Path) -> None:
     """Docker's own client, here against podman's service."""
     model = write_model(tmp_path / "model", PREDICT, '  - {input: {text: " it"}, output: "made\\n it"}\n')
     with open(model / "cog.yaml", "a") as file:
-        file.write("build: {run: ['echo made >/etc/made']}\n")
+        # A command of its own: else it would be taken from what another test had built.
+        file.write("build: {run: ['echo made >/etc/made # by docker']}\n")
     with podman.service() as service:
         settings = {"DOCKER_HOST": service, "DOCKER_BUILDKIT": "0"}
         made = site.run("docker-cpu", model, tmp_path, params={"engine": "docker"}, **settings)
