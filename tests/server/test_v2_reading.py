@@ -17,6 +17,7 @@ from cogbuild.server.app import create_app
 from cogbuild.server.grants import make_token
 from cogbuild.server.service import Service
 from cogbuild.server.v2 import shapes
+from cogbuild.views import browsing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +48,14 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
 
 @pytest.fixture(scope="module")
 def site(box: Sandbox) -> Iterator[httpx.Client]:
-    """A server over it; it asks for no token."""
+    """A server over it; it asks for no token, and takes its time for a page however busy the machine is."""
     with (
+        pytest.MonkeyPatch.context() as patch,
         box.project() as project,
         served(create_app(Service(project, backfill="off")), lifespan="on") as (host, port),
         asking(host, port) as client,
     ):
+        patch.setattr(browsing, "_BUDGET", 60.0)
         yield client
 
 
