@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from adapter_runs import EXAMPLES, KIT, environment
+from characters import CHARACTERS
 from hypothesis import example, given
 from hypothesis import strategies as st
 from test_serving import STAND_IN, until
@@ -266,7 +267,7 @@ def test_half_precision_is_read() -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(CHARACTERS, max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

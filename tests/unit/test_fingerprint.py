@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from characters import CHARACTERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -64,7 +65,7 @@ def test_fields_are_told_apart() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.text(st.characters(blacklist_characters="\0", codec="utf-8")), st.text(), st.booleans())
+        st.tuples(st.text(CHARACTERS.filter(lambda one: one != "\0")), st.text(CHARACTERS), st.booleans())
     )
 )
 def test_a_manifest_survives_its_encoding(rows: list[tuple[str, str, bool]]) -> None:
