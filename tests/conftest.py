@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -30,6 +31,10 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Environments of tests run once or twice, and compile what they import only.
 os.environ["UV_COMPILE_BYTECODE"] = "0"
+
+# Who starts tests in the background of a script has them ignore Ctrl-C, and so would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: A file system in memory, and what the tests that run at once may take of it.
 MEMORY = Path("/dev/shm")
