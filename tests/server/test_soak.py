@@ -49,6 +49,7 @@ class Held(NamedTuple):
 
 
 def _held() -> Held:
+    gc.unfreeze()  # what a run in this process has frozen, its caches too, would not be found
     for item in gc.get_objects():
         if isinstance(item, LRU) and str(item.__module__).startswith("cogbuild."):
             bound = item.cache_info().maxsize
