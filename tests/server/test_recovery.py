@@ -58,8 +58,9 @@ def test_a_connection_that_is_kept_is_answered_at_once(site: Site) -> None:
     """No answer waits for the client to confirm its beginning, which takes 40 ms from the second on."""
     server = site.start()
     try:
-        took = []
-        while len(took) < 200 and not (took[1:] and took[-1] < 0.03):  # it may have to do with its start for a while
+        took: list[float] = []
+        # It may have to do with its start for a while.
+        while len(took) < 200 and not (took[1:] and took[-1] < 0.03):
             began = time.monotonic()
             assert server.client.get("/v2").status_code == 200
             took.append(time.monotonic() - began)
