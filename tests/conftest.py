@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -234,11 +235,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture
-def podman(site: Any) -> Any:
-    """The engine, where it works."""
+def podman(site: Any) -> Iterator[Any]:
+    """The engine, where it works, for one test at a time of all workers.
+
+    Its containers are on the host's network, where Cog's servers with equal process IDs disturb each other (the kit's README).
+    """
     if site.trouble:
         pytest.skip(site.trouble)
-    return site.podman
+    with open(Path(os.environ["COGBUILD_TEST_RUN"], "podman"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield site.podman
 
 
 def pytest_configure(config: pytest.Config) -> None:

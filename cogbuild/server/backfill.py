@@ -67,19 +67,22 @@ class Backfill:
     def look(self) -> None:
         """Start a job where adapters are not as they were; the first look finds them all new."""
         found = self.service.adapters()
+        mode = self.mode
         contexts = {name: adapter.context for name, adapter in found.items() if name != TEST_ADAPTER}
-        contexts["mode"] = self.mode
-        if contexts == self._seen or self.mode == "off" or self.service.jobs.has(BACKFILL):
+        contexts["mode"] = mode
+        if contexts == self._seen or mode == "off" or self.service.jobs.has(BACKFILL):
             return
         self._seen = contexts
         planner = self.service.pipeline.planner()
-        if any(self._lacking(planner, name) for name in found if name != TEST_ADAPTER):
-            self.service.jobs.submit(BACKFILL, {"mode": self.mode}, owner="backfill")
+        names = [name for name in found if name != TEST_ADAPTER]
+        # What failed as it is now is no reason for a job: it would be left alone.
+        if any(not failed for name in names for _, failed in self._lacking(planner, name, mode)):
+            self.service.jobs.submit(BACKFILL, {"mode": mode}, owner="backfill")
 
-    def _lacking(self, planner: Planner, name: str) -> list[tuple[int, bool]]:
+    def _lacking(self, planner: Planner, name: str, mode: str) -> list[tuple[int, bool]]:
         """Return (entry, whether it failed as it is now) of the pairs to make, newest models first."""
         plan = planner.plan(Selection(adapters=(name,)))
-        every = self.mode == "stale"
+        every = mode == "stale"
         return [
             (judged.entry.eid, self._failed(judged))
             for judged in plan
@@ -123,7 +126,7 @@ class Backfill:
         self, active: Active, planner: Planner, name: str, slots: SimpleQueue[None]
     ) -> tuple[bool, Summary | None]:
         """Bring one adapter over the models; False where too much of the sample failed."""
-        lacking = self._lacking(planner, name)
+        lacking = self._lacking(planner, name, self.mode)
         settings = self.service.project.settings.server
         chosen = sample(lacking, settings.backfill_sample)
         todo = [eid for eid, failed in chosen if not failed]

@@ -49,6 +49,29 @@ serve(Echo, CogServer(command=sys.argv[1:]), port=0, host="127.0.0.1")
 """
 
 
+ALONE = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child", "true"]
+#: Starts a server and stops it when its input ends.
+STARTS = """
+import sys
+from cogbuild_adapter.serving.cog_server import CogServer
+server = CogServer(command=sys.argv[1:])
+server.start()
+sys.stdin.read()
+server.stop()
+"""
+#: Takes the name that Cog's server takes, and says its process ID.
+NAMED = """
+import os, socket, time
+name = socket.socket(socket.AF_UNIX)
+try:
+    name.bind(f"\\0coglet-{os.getpid()}-0")
+    print("named", os.getpid(), flush=True)
+except OSError:
+    print("taken", os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
 @contextlib.contextmanager
 def cog(setup: str = "0", **settings: Any) -> Iterator[Any]:
     """A stand-in for Cog's server, started and ended as the real one is."""
@@ -66,6 +89,23 @@ def until(true: Callable[[], object], seconds: float = 10) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(
+    subprocess.run(ALONE, capture_output=True, check=False).returncode != 0,
+    reason="unshare cannot make process IDs anew",
+)
+def test_servers_with_equal_process_ids_on_one_network_are_kept_apart() -> None:
+    """Cog's server names a socket of the network after its process ID; containers on the host's network have few of them."""
+    command = [*ALONE[:-1], sys.executable, "-c", STARTS, sys.executable, "-c", NAMED]
+    env = {**os.environ, "PYTHONPATH": str(KIT)}
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    said = [process.stdout.readline() for process in both if process.stdout]
+    for process in both:
+        process.communicate()
+    assert [line.split()[0] for line in said] == ["named", "named"]
+    assert len({line.split()[1] for line in said}) == 2
 
 
 def test_a_prediction_waits_for_setup_and_for_its_turn() -> None:

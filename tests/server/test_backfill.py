@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ def test_a_changed_adapter_makes_anew_only_where_that_is_wanted(site: Site, clie
     _settings(site, "one", "two", backfill="stale")
     assert "one: 1 of 1 failed, more than 20%; the other 0 are left as they are" in _next(client, 1)
     assert listed(client)[0]["artifacts"][0] == before[0]["artifacts"][0]
+    for mode in ("missing", "stale"):  # what failed as it is now is no reason for another job
+        _settings(site, "one", "two", backfill=mode)
+        threading.Event().wait(0.3)
+    assert len(_jobs(client)) == 2
     site.adapter("one", COPY + "# again\n")
     assert _next(client, 2)[-1] == "1 built"
     assert site.ran() == ["words one"]
@@ -116,8 +121,6 @@ def test_an_upload_goes_before(site: Site, client: httpx.Client) -> None:
     for number in range(4):
         put(client, zip_of(f"m{number}"))
     _settings(site, "one", "two", backfill="off")
-    import threading
-
     upload = threading.Thread(target=put, args=(client, zip_of("wait"), "ada/new"))
     upload.start()
     eventually(lambda: "new test" in site.ran_file.read_text())

@@ -21,14 +21,33 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 COMMAND = ("python", "-m", "cog.server.http", "--host", LOOPBACK)
-#: What the child runs first: it ends with its parent, however that ends.
-_WITH_PARENT = """
-import ctypes, os, sys
+#: What the child runs first: it ends with its parent, however that ends, and takes a name after its process ID, or says
+#: that somebody has it. Cog's server (coglet 0.23) talks to its worker over an abstract socket named after its process
+#: ID alone: two servers that share a network but not their IDs, as containers on the host's network do, disturb each
+#: other. The second does not start, or the worker of one goes to the other and both wait for ever.
+_FIRST = """
+import ctypes, errno, os, socket, sys
 ctypes.CDLL(None).prctl(1, 15)
 if os.getppid() != int(sys.argv[1]):
     sys.exit("the parent is gone")
-os.execvp(sys.argv[2], sys.argv[2:])
+tells = int(sys.argv[2])
+name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+try:
+    taken = f"@coglet-{os.getpid()}-" in open("/proc/net/unix", errors="replace").read()
+except OSError:
+    taken = False
+try:
+    name.bind(f"\\0cogbuild-cog-server-{os.getpid()}")
+except OSError as error:
+    taken = taken or error.errno == errno.EADDRINUSE
+if taken:
+    os.write(tells, b"taken")
+    sys.exit()
+os.set_inheritable(tells, False)
+name.set_inheritable(True)
+os.execvp(sys.argv[3], sys.argv[3:])
 """
+_TRIES = 1000  # process IDs that others may have before it is somebody's mistake
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1  # seconds between two questions to a busy server
 _ANSWER_IN = 5.0  # seconds for what is answered at once
 #: What the server may say of itself, and GONE where it does not run.
@@ -86,8 +105,29 @@ class CogServer:
             self.port = probe.getsockname()[1]
         env = {**self._env, "PORT": str(self.port)}
         python = shutil.which(self._command[0], path=env.get("PATH")) or self._command[0]
-        command = [python, "-c", _WITH_PARENT, str(os.getpid()), *self._command]
-        self._process = subprocess.Popen(command, cwd=self.directory, env=env, stdin=subprocess.DEVNULL)
+        for _ in range(_TRIES):
+            if self._has_its_name(python, env):
+                return
+        raise NotReady(f"{_TRIES} process IDs are those of other Cog servers on this network")
+
+    def _has_its_name(self, python: str, env: Mapping[str, str]) -> bool:
+        """Start the child; whether no other server goes by its process ID."""
+        told, tells = os.pipe()
+        with open(told, "rb") as ends:
+            try:
+                self._process = subprocess.Popen(
+                    [python, "-c", _FIRST, str(os.getpid()), str(tells), *self._command],
+                    cwd=self.directory,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[tells],
+                )
+            finally:
+                os.close(tells)
+            taken = ends.read()
+        if taken:
+            self._process.wait()
+        return not taken
 
     @property
     def code(self) -> int | None:
