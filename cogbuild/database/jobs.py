@@ -16,12 +16,14 @@ __all__ = [
     "JobRow",
     "add",
     "add_candidate",
+    "drop",
     "drop_candidates",
     "end",
     "find",
     "known_once",
     "listed",
     "next_queued",
+    "old",
     "requeue",
     "set_model",
     "start",
@@ -139,6 +141,16 @@ def end(con: sqlite3.Connection, job: str, state: str, exit_code: int) -> None:
         "UPDATE jobs SET state = ?, ended = ?, exit_code = ? WHERE id = ?",
         (state, time.time(), exit_code, job),
     )
+
+
+def old(con: sqlite3.Connection, before: float) -> list[str]:
+    """Return the IDs of the jobs that ended before the time *before*."""
+    return [job for (job,) in con.execute("SELECT id FROM jobs WHERE ended < ? ORDER BY jid", (before,))]
+
+
+def drop(con: sqlite3.Connection, jobs: Iterable[str]) -> None:
+    """Forget jobs that have ended."""
+    con.executemany("DELETE FROM jobs WHERE id = ? AND ended IS NOT NULL", [(job,) for job in jobs])
 
 
 def set_model(con: sqlite3.Connection, job: str, model: str) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild.database import history, upkeep
+from cogbuild.database import history, jobs, upkeep
 from cogbuild.engine.places import notes_in
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
 from cogbuild.housekeeping.roots import Doomed, Roots, old_records, roots
@@ -39,9 +39,12 @@ KINDS = (
     "objects",
     "environments",
     "logs",
+    "jobs",
     "records",
     "rows",
 )
+# What ends with rows of the database, for whose removal a full disk has no room.
+_ROWS = ("jobs", "rows")
 #: Seconds after which records that no outcome carries count as old.
 OLD = 30 * 86400.0
 
@@ -121,7 +124,7 @@ def _removed(item: Item) -> bool:
     try:
         item.remove()
     except (DiskTrouble, ReadOnlyData):
-        if item.kind != "rows":
+        if item.kind not in _ROWS:
             raise
         return False
     return True
@@ -146,6 +149,7 @@ def _everything(project: Project, rules: _Rules, *, dry: bool) -> Iterator[Item]
     if rules.environments:
         yield from _environments(project, found.environments)
     yield from _logs(project, rules)
+    yield from _jobs(project, rules.before)
     yield from _records(project, found.records)
     yield from _rows(project, found)
 
@@ -154,6 +158,7 @@ def _what_nobody_uses(project: Project, rules: _Rules) -> Iterator[Item]:
     yield from _workspaces(project)
     if rules.logs_before is not None:
         yield from _old_logs(project, rules.logs_before)
+    yield from _jobs(project, rules.before)
     yield from _records(project, old_records(project, before=rules.before))
 
 
@@ -273,6 +278,33 @@ def _old_logs(project: Project, before: float) -> Iterator[Item]:
         with contextlib.suppress(FileNotFoundError):
             if path.suffix == ".log" and path.stat().st_mtime < before:
                 yield _file_item("logs", path)
+
+
+def _jobs(project: Project, before: float) -> Iterator[Item]:
+    """Yield the server's jobs that ended before *before*, with what they said; also what no job has said."""
+    con = project.con
+    old = set(jobs.old(con, before))
+    files = [
+        path
+        for path in _listed(project.data / "logs" / "jobs")
+        if path.stem in old or (_is_old(path, before) and jobs.find(con, path.stem) is None)
+    ]
+    count = len(old.union(path.stem for path in files))
+
+    def take() -> None:
+        for path in files:
+            _remove(path)
+        if old:
+            project.database.write(lambda con: jobs.drop(con, old))
+
+    if count:
+        yield Item("jobs", "of the server", sum(map(_size, files)), take, count)
+
+
+def _is_old(path: Path, before: float) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_mtime < before
+    return False
 
 
 def _records(project: Project, records: Iterable[Doomed]) -> Iterator[Item]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from adapter_runs import KIT
@@ -204,6 +205,30 @@ def test_the_kits_directory_holds_nothing_that_could_hide_a_package() -> None:
         "cogbuild_adapter",
         "README.md",
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "env"),
+    [
+        ("concurrency: {max: 4}\n", {"COG_MAX_CONCURRENCY": "4"}),
+        (
+            "concurrency: {max: 4}\nenvironment: [COG_MAX_CONCURRENCY=2, A=b=c]\n",
+            {"COG_MAX_CONCURRENCY": "2", "A": "b=c"},
+        ),
+        ("build: {python_version: '3.11'}\n", {}),
+    ],
+)
+def test_an_images_variables_follow_from_cog_yaml(
+    said: str, env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it lists, and how many predictions Cog's server makes at once."""
+    monkeypatch.syspath_prepend(KIT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COG_MODEL_PYTHON_MODULE", "predict")
+    monkeypatch.setenv("COG_MODEL_CLASS", "Predictor")
+    (tmp_path / "cog.yaml").write_text(said)
+    cog_yaml: Any = importlib.import_module("cogbuild_adapter.cog_yaml")
+    assert cog_yaml.read().env == env
 
 
 def test_outputs_sent_as_json_are_compared(tmp_path: Path) -> None:

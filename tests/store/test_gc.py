@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cogbuild import library
-from cogbuild.database import history, locks, models, pairs, upkeep
+from cogbuild.database import history, jobs, locks, models, pairs, upkeep
 from cogbuild.environment import Lock
 from cogbuild.housekeeping import clean
 from cogbuild.housekeeping.collecting import KINDS, collect
@@ -181,6 +182,46 @@ def test_logs_stay_unless_asked(box: Sandbox) -> None:
     assert counts(gc(box, logs_older_than=DAY)) == {"logs": 1}
     with box.project() as project:
         assert history.attempt_ids(project.con) == {log.stem}
+
+
+def test_jobs_go_when_they_ended_long_ago(box: Sandbox) -> None:
+    """A job and what it said go together, also while a server runs; what is under way stays, however old."""
+    built(box, "a")
+    said = box.data / "logs" / "jobs"
+    said.mkdir()
+    ages = {"old": 40, "young": 1, "queued": 50, "nobodys": 50}
+
+    def ask(con: sqlite3.Connection) -> None:
+        for name in ("old", "young", "queued"):
+            jobs.add(
+                con,
+                job=name,
+                kind="adapt",
+                priority=1,
+                repo=None,
+                model=None,
+                request={},
+                owner="",
+                once=None,
+            )
+        for name in ("old", "young"):
+            jobs.end(con, name, "done", 0)
+            con.execute("UPDATE jobs SET ended = ? WHERE id = ?", (time.time() - ages[name] * DAY, name))
+
+    with box.project() as project:
+        project.database.write(ask)
+    for name, age in ages.items():
+        (said / f"{name}.jsonl").write_text("{}\n")
+        os.utime(said / f"{name}.jsonl", (time.time() - age * DAY,) * 2)
+    assert counts(gc(box, dry=True)) == {"jobs": 2}
+    assert files(said) == {"old.jsonl", "young.jsonl", "queued.jsonl", "nobodys.jsonl"}
+    with using(box.data):
+        done = gc(box)
+    assert (counts(done), done.sizes["jobs"]) == ({"jobs": 2}, 6)
+    assert files(said) == {"young.jsonl", "queued.jsonl"}
+    with box.project() as project:
+        assert [job.id for job in jobs.listed(project.con)] == ["queued", "young"]
+    assert counts(gc(box)) == {}
 
 
 def test_environments_without_a_lock_go(box: Sandbox) -> None:

@@ -32,6 +32,7 @@ def read() -> Model:
     if isinstance(environment, dict):  # of 2021; today it is a list of NAME=value
         build = environment
     variables = environment if isinstance(environment, list) else []
+    at_once = (document.get("concurrency") or {}).get("max")
     wanted = [str(package) for package in build.get("python_packages") or []]
     if build.get("python_requirements"):
         wanted += ["--requirements", build["python_requirements"]]
@@ -48,7 +49,8 @@ def read() -> Model:
         requirements=tuple(wanted),
         system_packages=tuple(build.get("system_packages") or ()),
         commands=tuple(step["command"] if isinstance(step, dict) else str(step) for step in steps),
-        env=dict(item.partition("=")[::2] for item in variables),
+        env=({"COG_MAX_CONCURRENCY": str(at_once)} if at_once else {})  # how Cog's server hears of it
+        | dict(item.partition("=")[::2] for item in variables),
         config=json.dumps(document, default=str, sort_keys=True),
     )
 
