@@ -15,10 +15,10 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.engine.events import Result, Status
+from cogbuild.engine.seats import Seat, Seats
 from cogbuild.errors import CogbuildError
 from cogbuild.process.client import order_for
 from cogbuild.process.values import NOT_STARTED, Ended, Reason
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from cogbuild.engine.run import Engine
     from cogbuild.engine.underway import Attempted, Running
     from cogbuild.planner import Judged
-    from cogbuild.process.client import Worker
-    from cogbuild.workspace import Workspace
 
 __all__ = ["Lane"]
 
@@ -43,13 +41,6 @@ Came = Result | None | Exception
 # Pairs that are recorded together, and seconds that the first of them waits for the others.
 _TOGETHER = 24
 _LINGER = 0.006
-# A worker is sent the next commands ahead where those before were this quick, as many as it runs in that time.
-_QUICK = 0.01
-_AHEAD = 8
-# ... and as many as this for all of them: each pair that has begun has two files open.
-_ALL_AHEAD = 64
-# What has to wait behind a command for longer than this is called back, for others to run.
-_PATIENCE = 0.05
 # Pairs that are under way beyond those that workers have.
 _BEYOND = 24
 
@@ -70,17 +61,6 @@ class _Pair:
         self.places: Places
 
 
-class _Seat:
-    """A worker that was lent, the workspace that its commands see, and the pairs that it was sent."""
-
-    def __init__(self, worker: Worker, space: Workspace) -> None:
-        self.worker = worker
-        self.space = space
-        self.pairs: deque[_Pair] = deque()
-        self.since = 0.0  # when the first of them began
-        self.called_back = False
-
-
 class Lane:
     """Takes pairs and tells what came of them; used by one thread. *careful*: none is begun before what came of another is known."""
 
@@ -90,17 +70,15 @@ class Lane:
         self._careful = careful
         self._queue: deque[_Pair] = deque()
         self._ready: deque[_Pair] = deque()  # begun, and sent to no worker
-        self._seats: dict[int, _Seat] = {}  # by descriptor
         self._keys: dict[str, list[_Pair]] = {}  # locked by us, with the pairs that wait for them
         self._locked: set[_Pair] = set()  # those that hold the locks
         self._made: list[tuple[_Pair, Attempted]] = []  # ended, and not recorded
         self._since = 0.0  # when the first of those had ended
         self._slow = 0  # pairs in threads
-        self._wanting = 0  # those of them that may want a worker
         self._ended_ones: deque[tuple[Any, Future[Result | None], str | None, bool]] = deque()
         self._came: deque[tuple[Any, Came]] = deque()
-        self._seconds = _QUICK  # that a command took lately
         self._poll = select.poll()
+        self._seats: Seats[_Pair] = Seats(engine, self._poll, careful=careful)
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._ringing = threading.Lock()
         self._poll.register(self._bell, select.POLLIN)
@@ -110,19 +88,14 @@ class Lane:
     @property
     def open(self) -> int:
         """How many pairs were added of which nothing is told yet."""
-        sent = sum(len(seat.pairs) for seat in self._seats.values())
         waiting = sum(map(len, self._keys.values()))
-        return len(self._queue) + len(self._ready) + sent + waiting + len(self._made) + self._slow
+        return len(self._queue) + len(self._ready) + self._seats.sent + waiting + len(self._made) + self._slow
 
     @property
     def full(self) -> bool:
         """Whether it is better to wait before more is added."""
         jobs = self._engine.jobs
-        return self.open >= (jobs if self._careful else jobs * self._most_ahead + _BEYOND)
-
-    @property
-    def _most_ahead(self) -> int:
-        return max(1, min(_AHEAD, _ALL_AHEAD // self._engine.jobs))
+        return self.open >= (jobs if self._careful else jobs * self._seats.most_ahead + _BEYOND)
 
     def add(self, token: Any, eid: int, name: str, planned: Judged | None) -> None:
         """Bring a pair up to date; ``wait`` tells *token* with what came of it."""
@@ -151,9 +124,9 @@ class Lane:
         with suppress(CogbuildError):
             self._record()
         begun = list(self._ready)
-        for seat in list(self._seats.values()):
+        for seat in self._seats:
             begun += seat.pairs
-            self._leave(seat, usable=not seat.pairs)
+            self._seats.leave(seat, usable=not seat.pairs)
         for pair in begun:
             with suppress(CogbuildError):
                 given_up = Ended(Reason.CANCELLED, detail=NOT_STARTED)
@@ -171,9 +144,9 @@ class Lane:
     def _turn(self) -> None:
         """Send what can be sent, hear what has ended, record what is due."""
         self._send()
-        self._make_way()
+        self._seats.make_way()
         now = time.monotonic()
-        flying = any(seat.pairs for seat in self._seats.values())
+        flying = self._seats.sent > 0
         due = self._made and (
             len(self._made) >= _TOGETHER or not flying or self._careful or now - self._since >= _LINGER
         )
@@ -192,30 +165,23 @@ class Lane:
         """Return for how many milliseconds there is nothing to do but to listen; None: for as long as it takes."""
         until = [self._since + _LINGER] if self._made else []
         until += [now] if self._came else []
-        for seat in self._seats.values():
-            if len(seat.pairs) > 1 and not seat.called_back:
-                until.append(seat.since + _PATIENCE)
-                if now >= until[-1]:
-                    seat.called_back = True
-                    seat.worker.call_back()
-                    until.pop()
+        if (due := self._seats.call_back(now)) is not None:
+            until.append(due)
         return max(0.0, (min(until) - now) * 1000) if until else None
 
-    def _hear(self, seat: _Seat) -> None:
+    def _hear(self, seat: Seat[_Pair]) -> None:
         for _, ended in seat.worker.heard():
             if ended is None:
-                seat.called_back = False
-                self._ready.appendleft(seat.pairs.pop())
+                self._ready.appendleft(seat.came_back())
                 continue
-            pair = seat.pairs.popleft()
-            pair.running.clock = max(pair.running.clock, seat.since)
-            seat.since = time.monotonic()
-            self._seconds += (ended.seconds - self._seconds) / 4
+            pair, began = seat.ended()
+            pair.running.clock = max(pair.running.clock, began)
+            self._seats.took(ended.seconds)
             if ended.reason is Reason.LOST:
                 for other in reversed(seat.pairs):
                     self._ready.appendleft(other)
                 seat.pairs.clear()
-                self._leave(seat, usable=False)
+                self._seats.leave(seat, usable=False)
                 self._ended(pair, ended)
                 return
             if self._queue or self._ready:
@@ -247,38 +213,14 @@ class Lane:
             if not self._fill(seat):
                 return
 
-    def _seats_allowed(self) -> int:
-        """Return how many workers are ours, when threads want some too."""
-        jobs = self._engine.jobs
-        return max(int(jobs > 1), jobs - self._wanting)
-
-    def _make_way(self) -> None:
-        for seat in [seat for seat in self._seats.values() if not seat.pairs]:
-            if len(self._seats) > self._seats_allowed():
-                self._leave(seat, usable=True)
-
-    def _depth(self) -> int:
-        if self._careful or self._seconds >= _QUICK:
-            return 1
-        return min(self._most_ahead, int(_QUICK / max(self._seconds, 1e-4)))
-
-    def _emptiest(self) -> _Seat | None:
-        """Return the worker with the least to do, if it may have more; another where there may be one."""
-        if all(seat.pairs for seat in self._seats.values()) and self._sit_down() is None and not self._seats:
-            if not self._wanting:  # nobody else has them, so there are none
+    def _emptiest(self) -> Seat[_Pair] | None:
+        """Return the worker with the least to do, if it may have more."""
+        seat = self._seats.emptiest()
+        if seat is None:
+            if not self._seats.wanting:  # nobody else has them, so there are none
                 self._refuse()
             return None
-        seat = min(self._seats.values(), key=lambda seat: len(seat.pairs))
-        return seat if self._room(seat) > 0 else None
-
-    def _room(self, seat: _Seat) -> int:
-        """Return how many more commands a worker may be sent."""
-        if not seat.pairs:
-            return self._depth()
-        late = time.monotonic() - seat.since >= _PATIENCE
-        if late or seat.called_back or len(self._seats) > self._seats_allowed():
-            return 0
-        return self._depth() - len(seat.pairs)
+        return seat if self._seats.room(seat) > 0 else None
 
     def _refuse(self) -> None:
         """Give up on workers: threads say what is wrong with them."""
@@ -288,60 +230,13 @@ class Lane:
             pair = self._ready.popleft()
             self._ended(pair, Ended(Reason.CANCELLED, detail=NOT_STARTED))
 
-    def _sit_down(self) -> _Seat | None:
-        engine = self._engine
-        if len(self._seats) >= self._seats_allowed():
-            return None
-        assert engine.own_slots is not None
-        try:
-            engine.own_slots.get_nowait()
-        except Empty:
-            return None
-        seat = None
-        try:
-            seat = self._seat()
-        finally:
-            if seat is None:
-                engine.slots.put(None)
-        return seat
-
-    def _seat(self) -> _Seat | None:
-        """Borrow a worker and make the workspace that its commands see."""
-        engine = self._engine
-        means = engine.runner.means()
-        worker = means.pool.lend()
-        if worker is None:
-            return None
-        try:
-            space = means.spaces.open(
-                engine.project.objects.models,
-                memory_limit=engine.project.settings.workspace_memory,
-                sealed=True,
-            )
-        except BaseException:
-            means.pool.take_back(worker, usable=True)
-            raise
-        worker.last_root = space.root
-        seat = _Seat(worker, space)
-        self._seats[worker.fileno()] = seat
-        self._poll.register(worker.fileno(), select.POLLIN)
-        return seat
-
-    def _leave(self, seat: _Seat, *, usable: bool) -> None:
-        fd = next(fd for fd, known in self._seats.items() if known is seat)
-        self._poll.unregister(fd)
-        del self._seats[fd]
-        seat.space.close()
-        self._engine.runner.means().pool.take_back(seat.worker, usable=usable)
-        self._engine.slots.put(None)
-
-    def _fill(self, seat: _Seat) -> bool:
+    def _fill(self, seat: Seat[_Pair]) -> bool:
         """Send a worker what it may have; False where there was nothing."""
-        room = self._room(seat)
+        room = self._seats.room(seat)
         if len(self._ready) < room and self._queue:
             self._begin(room - len(self._ready))
         sent = False
-        while self._ready and len(seat.pairs) < self._depth() and room > 0:
+        while self._ready and len(seat.pairs) < self._seats.depth and room > 0:
             room -= 1
             sent = self._send_to(seat, self._ready.popleft()) or sent
         return sent
@@ -381,7 +276,7 @@ class Lane:
             else:
                 self._ready.append(pair)
 
-    def _send_to(self, seat: _Seat, pair: _Pair) -> bool:
+    def _send_to(self, seat: Seat[_Pair], pair: _Pair) -> bool:
         engine, running = self._engine, pair.running
         runner, pool = engine.runner, engine.runner.means().pool
         assert seat.space.view is not None
@@ -392,12 +287,10 @@ class Lane:
             self._took(pair, partial(runner.refused, running, pair.places, error))
             return False
         hearing = runner.hearing(running, command)
-        if not seat.pairs:
-            seat.since = time.monotonic()
         if not seat.worker.send(order_for(command, mounts=True), hearing, lambda: pool.cancelled):
             self._ended(pair, Ended(Reason.CANCELLED, detail=NOT_STARTED))
             return False
-        seat.pairs.append(pair)
+        seat.sent(pair)
         return True
 
     # -- after ----------------------------------------------------------------------------------------------------
@@ -492,7 +385,7 @@ class Lane:
         self, token: Any, work: Callable[[], Result | None], *, key: str | None = None, worker: bool = True
     ) -> None:
         self._slow += 1
-        self._wanting += worker
+        self._seats.wanting += worker
 
         def ended(future: Future[Result | None]) -> None:
             # In one piece: once the last of them was taken up the bell goes, and its number may be another file's.
@@ -509,7 +402,7 @@ class Lane:
         while self._ended_ones:
             token, future, key, worker = self._ended_ones.popleft()
             self._slow -= 1
-            self._wanting -= worker
+            self._seats.wanting -= worker
             error = future.exception()
             if error is not None and not isinstance(error, Exception):
                 raise error

@@ -265,6 +265,7 @@ def test_a_collection_as_json(box: Sandbox, cogbuild: Door) -> None:
             "objects": nothing,
             "environments": nothing,
             "logs": nothing,
+            "jobs": nothing,
             "records": nothing,
             "rows": nothing,
         },
