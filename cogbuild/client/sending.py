@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Accepted", "Progress", "send"]
 
-_AT_ONCE = 4  # files on their way
+_AT_ONCE = 4  # requests on their way
+# Files smaller than this go together, so many of them and so many bytes in one request: a server takes 1,000 and 4 MiB.
+_SMALL = 64 << 10
+_TOGETHER = 500
+_BYTES_TOGETHER = 1 << 20
 _ASKED = 10_000  # digests in one question
 _ROUNDS = 5  # what was there can be collected meanwhile, but not for ever
 
@@ -103,15 +108,15 @@ def _entries(server: Server, model: Model, digests: object) -> list[Entry]:
 def _send_files(server: Server, model: Model, repo: str, files: list[Entry], progress: Progress) -> None:
     """Send files, several at once; the first error ends all."""
     progress.begin(len(files), sum(entry.size for entry in files), len(model.files) - len(files))
-    waiting: SimpleQueue[Entry] = SimpleQueue()
-    # The largest first: the last one on its way is then a small one.
-    for entry in sorted(files, key=lambda entry: -entry.size):
-        waiting.put(entry)
+    waiting: SimpleQueue[list[Entry]] = SimpleQueue()
+    requests = _requests(files)
+    for request in requests:
+        waiting.put(request)
     sending = _Sending(server, model, repo, progress)
     # Not a pool: its threads are waited for at exit, and who presses Ctrl-C twice does not want to wait.
     threads = [
         threading.Thread(target=sending.work, args=(waiting,), daemon=True)
-        for _ in range(min(_AT_ONCE, len(files)))
+        for _ in range(min(_AT_ONCE, len(requests)))
     ]
     try:
         for thread in threads:
@@ -126,6 +131,20 @@ def _send_files(server: Server, model: Model, repo: str, files: list[Entry], pro
         raise sending.trouble
 
 
+def _requests(files: list[Entry]) -> list[list[Entry]]:
+    """Return the files of each request, the largest first: the last ones on their way are then short."""
+    requests: list[list[Entry]] = []
+    size = 0
+    for entry in sorted(files, key=lambda entry: -entry.size):
+        small = entry.size < _SMALL
+        if not (small and size and size + entry.size <= _BYTES_TOGETHER and len(requests[-1]) < _TOGETHER):
+            requests.append([])
+            size = 0
+        requests[-1].append(entry)
+        size += max(entry.size, 1) if small else 0
+    return requests
+
+
 class _Sending:
     """Files under way."""
 
@@ -134,7 +153,7 @@ class _Sending:
         self.stopped = threading.Event()
         self.trouble: BaseException | None = None
 
-    def work(self, waiting: SimpleQueue[Entry]) -> None:
+    def work(self, waiting: SimpleQueue[list[Entry]]) -> None:
         """Send files until there are none, or something went wrong."""
         while not self.stopped.is_set():
             try:
@@ -145,15 +164,20 @@ class _Sending:
                 self.trouble = self.trouble or trouble
                 self.stopped.set()
 
-    def _send(self, entry: Entry) -> None:
+    def _send(self, entries: list[Entry]) -> None:
         told = 0
+        first = b""
+        if len(entries) > 1:
+            first = json.dumps([[entry.value, entry.size] for entry in entries]).encode() + b"\n"
 
         def content() -> Iterator[bytes]:
             nonlocal told
-            if told:  # the connection broke, and the file begins anew
+            if told:  # the connection broke, and it begins anew
                 self._progress.sent(-told)
                 told = 0
-            for piece in pieces(self._model, entry):
+            if first:
+                yield first
+            for piece in chain.from_iterable(pieces(self._model, entry) for entry in entries):
                 if self.stopped.is_set():
                     raise InterruptedError("sending was broken off")
                 yield piece
@@ -162,11 +186,12 @@ class _Sending:
 
         headers: dict[str, Any] = {
             "content-type": "application/octet-stream",
-            "content-length": str(entry.size),
+            "content-length": str(len(first) + sum(entry.size for entry in entries)),
         }
+        together = len(entries) > 1
         self._server.ask(
-            "PUT",
-            f"/v2/objects/{entry.value}",
+            "POST" if together else "PUT",
+            "/v2/objects" if together else f"/v2/objects/{entries[0].value}",
             content=content,
             headers=headers,
             params={"repo": self._repo},

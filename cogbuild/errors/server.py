@@ -55,6 +55,13 @@ class BadTree(CogbuildError):
     headline = "the list of files can't be used: {problem}"
 
 
+class BadBatch(CogbuildError):
+    headline = "the contents can't be read: {problem}"
+    hint = (
+        "a line of JSON, [[digest, size], ...], and then the contents one after another: see docs/server.md"
+    )
+
+
 class WrongDigest(CogbuildError):
     headline = "the bytes that came are not those of {digest}"
     hint = "send them again"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-__all__ = ["Fields", "receive_content", "receive_form"]
+__all__ = ["Fields", "chunks", "receive_content", "receive_form", "write_all"]
 
 #: Bytes that the names and values around the file may take.
 _MOST_BESIDE = 64 << 10
@@ -137,10 +137,10 @@ async def receive_form(request: Request, into: Path) -> Fields:
     await run_in_threadpool(_make, into)
     fd = await run_in_threadpool(os.open, into, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        async for data in _chunks(request):
+        async for data in chunks(request):
             form.feed(data)
             if form.pieces:
-                form.fields.size += await run_in_threadpool(_write, fd, form.pieces)
+                form.fields.size += await run_in_threadpool(write_all, fd, form.pieces)
                 form.pieces.clear()
         form.check()
         await run_in_threadpool(os.fsync, fd)
@@ -161,9 +161,9 @@ async def receive_content(request: Request, final: Path, digest: str) -> bool:
     fd = await run_in_threadpool(os.open, half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
     seen = Hasher()
     try:
-        async for data in _chunks(request):
+        async for data in chunks(request):
             if data:
-                await run_in_threadpool(_write, fd, [data])
+                await run_in_threadpool(write_all, fd, [data])
                 await run_in_threadpool(seen.update, data)
         _check_digest(seen.hexdigest(), digest)
         await run_in_threadpool(os.fsync, fd)
@@ -181,7 +181,8 @@ def _check_digest(found: str, wanted: str) -> None:
         raise WrongDigest(digest=wanted, found=found)
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yield a body as it comes. Raises ``UploadCut`` where its end does not."""
     try:
         async for data in request.stream():
             yield data
@@ -198,7 +199,8 @@ def _make(file: Path) -> None:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def _write(fd: int, pieces: list[bytes]) -> int:
+def write_all(fd: int, pieces: list[bytes]) -> int:
+    """Write pieces to their end; return how many bytes they were."""
     size = 0
     for piece in pieces:
         left = memoryview(piece)

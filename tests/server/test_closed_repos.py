@@ -123,6 +123,15 @@ def test_a_foreign_token_learns_nothing_from_any_operation(box: Sandbox) -> None
                     texts = [_plain(item.text, by) for item, by in zip(said, (real, never), strict=True)]
                     assert said[0].status_code == said[1].status_code, f"{method} {path}: {said[0].text}"
                     assert texts[0] == texts[1], f"{method} {path}"
+                content, repo = b"x", "?repo={user}/{name}"
+                listed = b'[["%s", 1]]\nx' % hexdigest(content).encode()
+                for verb, where, sent in (
+                    ("POST", "/v2/objects" + repo, listed),
+                    ("PUT", f"/v2/objects/{hexdigest(content)}{repo}", content),
+                ):
+                    said = [client.request(verb, filled(where, by), content=sent) for by in (real, never)]
+                    assert said[0].status_code == said[1].status_code == 404, said[0].text
+                    assert _plain(said[0].text, real) == _plain(said[1].text, never), where
                 # What lists tells nothing of it either.
                 for path in ("/v2/models", "/v2/status", "/v2/artifacts", "/v2/plan", "/v2/jobs"):
                     said_of_all = client.get(path)

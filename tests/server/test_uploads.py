@@ -234,6 +234,51 @@ def test_only_what_is_missing_is_sent(site: Site, client: httpx.Client) -> None:
     assert len(client.get("/v2/jobs").json()["jobs"]) == 3
 
 
+def _batch(*contents: bytes, more: bytes = b"") -> bytes:
+    rows = [[hexdigest(data), len(data)] for data in contents]
+    return json.dumps(rows).encode() + b"\n" + b"".join(contents) + more
+
+
+def test_small_contents_go_together(site: Site, client: httpx.Client) -> None:
+    """As many as a request of each would have sent, each under its digest; sent again they are there."""
+    files = [b"", b"one", *(f"file {number}\n".encode() for number in range(200))]
+    url = "/v2/objects?repo=ada/words"
+    said = [client.post(url, content=_batch(*files, b"one")) for _ in range(2)]
+    assert [(item.status_code, item.json()) for item in said] == [(201, {"new": 202}), (201, {"new": 0})]
+    asked = {"repo": "ada/words", "digests": [hexdigest(data) for data in [*files, b"other"]]}
+    assert client.post("/v2/objects/missing", json=asked).json()["missing"] == [hexdigest(b"other")]
+    sent = sorted(path for path in (site.data / "uploads" / "sent").rglob("*") if path.is_file())
+    assert sorted(hexdigest(path.read_bytes()) for path in sent) == [path.name for path in sent]
+
+
+NO_BATCHES = [
+    (b"", "the upload ended before its end"),
+    (b"[", "the upload ended before its end"),
+    (b"[\n", "its first line is no JSON"),
+    (b"[" * 100_000 + b"\n", "its first line is no JSON"),
+    (b"{}\n", "its first line is no list of digests with sizes"),
+    (b'[["00", 1]]\nx', "its first line is no list of digests with sizes"),
+    (b'[["%s", true]]\nx' % (b"0" * 64), "its first line is no list of digests with sizes"),
+    (b'[["%s", -1]]\n' % (b"0" * 64), "its first line is no list of digests with sizes"),
+    (b'[["%s", 5000000]]\n' % (b"0" * 64), "more than 1000 contents or 4 MiB at once"),
+    (b"[" + b" " * 300_000, "its first line is too long"),
+    (b'[["%s", 1]]\nx' % (b"0" * 64), "the bytes that came are not those of 0000"),
+    (_batch(b"x")[:-1], "the upload ended before its end"),
+    (_batch(b"x", more=b"y"), "more came than its list says"),
+    (_batch(*[b""] * 1001), "more than 1000 contents or 4 MiB at once"),
+]
+
+
+@pytest.mark.parametrize(("body", "text"), NO_BATCHES, ids=range(len(NO_BATCHES)))
+def test_contents_that_are_not_as_listed_are_refused(
+    site: Site, client: httpx.Client, body: bytes, text: str
+) -> None:
+    """Why is said, and nothing of it is kept."""
+    answer = client.post("/v2/objects?repo=ada/words", content=body)
+    assert (answer.status_code, text in answer.text) == (422, True), answer.text
+    assert not [path for path in (site.data / "uploads").rglob("*") if path.is_file()]
+
+
 def test_damaged_contents_are_not_served_and_are_wanted_again(site: Site, client: httpx.Client) -> None:
     """A bit that flipped in the store: no zip is begun, the content counts as missing, and sending it puts it right."""
     model = put(client, zip_of("x", **{"more.txt": "more"}))[-1]["model"]["id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -13,6 +14,7 @@ from cogbuild.errors.access import BodyTooLarge
 from cogbuild.errors.server import ObjectsMissing, ServerStopping
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.answers import error_json
+from cogbuild.server.batches import receive_batch
 from cogbuild.server.forms import receive_content
 from cogbuild.server.jobs import UPLOAD
 from cogbuild.server.service import Here
@@ -75,6 +77,12 @@ class Missing(BaseModel):
     missing: list[str]
 
 
+class Kept(BaseModel):
+    """How many contents were not here before."""
+
+    new: int
+
+
 class Accepted(BaseModel):
     """The job that was started."""
 
@@ -113,6 +121,26 @@ async def content(
     grant.require("push", checked_repo(repo))
     new = await receive_content(request, service.intake.place(grant, digest), digest)
     return JSONResponse({"digest": digest}, 201 if new else 200)
+
+
+@router.post(
+    "/objects",
+    summary="Send small contents together",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "A line of JSON, `[[digest, size], ...]`, and then the contents, one after another",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+@needs("push")
+async def contents(repo: Annotated[str, Query()], request: Request, service: Here) -> Kept:
+    """Take up to 1,000 contents of 4 MiB in all; they wait a day for the tree that holds them."""
+    grant: Grant = request.state.grant
+    grant.require("push", checked_repo(repo))
+    return Kept(new=await receive_batch(request, partial(service.intake.place, grant)))
 
 
 @router.post(
