@@ -72,8 +72,22 @@ def descriptor_digest(fd: int) -> tuple[str, int]:
 
 
 def _large_digest(fd: int) -> tuple[str, int]:
+    """Hash by all processors what one piece holds while the next one is read."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     hasher = blake3(max_threads=blake3.AUTO)
-    size = update_hasher(hasher, fd, 0, None)
+    buffer, other = (memoryview(bytearray(_BUFFER)) for _ in range(2))
+    hashed: Future[blake3] | None = None
+    size = 0
+    with ThreadPoolExecutor(1) as hashing:
+        while read := os.preadv(fd, [buffer], size):
+            if hashed is not None:
+                hashed.result()
+            hashed = hashing.submit(hasher.update, buffer[:read])
+            buffer, other = other, buffer
+            size += read
+        if hashed is not None:
+            hashed.result()
     return hasher.hexdigest(), size
 
 
