@@ -31,6 +31,8 @@ DIGEST_SIZE = 32
 #: memory, and a file that is cut off meanwhile would kill the process.
 LARGE = 1 << 20
 _BUFFER = 4 << 20
+# From this size on a second buffer and a thread pay for themselves.
+_READ_AHEAD = 128 << 20
 
 Hasher = blake3
 
@@ -72,10 +74,17 @@ def descriptor_digest(fd: int) -> tuple[str, int]:
 
 
 def _large_digest(fd: int) -> tuple[str, int]:
-    """Hash by all processors what one piece holds while the next one is read."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    if os.fstat(fd).st_size >= _READ_AHEAD:
+        return _hashed_while_read(hasher, fd)
+    size = update_hasher(hasher, fd, 0, None)
+    return hasher.hexdigest(), size
+
+
+def _hashed_while_read(hasher: blake3, fd: int) -> tuple[str, int]:
+    """Hash what one piece holds while the next one is read."""
     from concurrent.futures import Future, ThreadPoolExecutor
 
-    hasher = blake3(max_threads=blake3.AUTO)
     buffer, other = (memoryview(bytearray(_BUFFER)) for _ in range(2))
     hashed: Future[blake3] | None = None
     size = 0

@@ -197,7 +197,7 @@ class Period(click.ParamType[float]):
     type=Period(),
     default=30 * 86400.0,
     metavar="TIME",
-    help="Keep records that no outcome carries, and what they name, for so long; default: 30d.",
+    help="Keep records that no outcome carries, what they name, and ended jobs of the server for so long; default: 30d.",
 )
 @click.option("--logs-older-than", type=Period(), metavar="TIME", help="Take older logs too; default: none.")
 @click.option("--keep-environments", is_flag=True, help="Leave the Python environments alone.")

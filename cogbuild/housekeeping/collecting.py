@@ -47,6 +47,8 @@ KINDS = (
 _ROWS = ("jobs", "rows")
 #: Seconds after which records that no outcome carries count as old.
 OLD = 30 * 86400.0
+# ... for which a job that has ended stays, whatever is asked for.
+_FOLLOWED = 3600.0
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,11 @@ def _old_logs(project: Project, before: float) -> Iterator[Item]:
 
 
 def _jobs(project: Project, before: float) -> Iterator[Item]:
-    """Yield the server's jobs that ended before *before*, with what they said; also what no job has said."""
+    """Yield the server's jobs that ended before *before*, with what they said; also what no job has said.
+
+    Never those of the last hour: a server may be about to say the last word, and somebody may follow.
+    """
+    before = min(before, time.time() - _FOLLOWED)
     con = project.con
     old = set(jobs.old(con, before))
     files = [

@@ -72,23 +72,26 @@ class Backfill:
         contexts["mode"] = mode
         if contexts == self._seen or mode == "off" or self.service.jobs.has(BACKFILL):
             return
-        self._seen = contexts
         planner = self.service.pipeline.planner()
         names = [name for name in found if name != TEST_ADAPTER]
         # What failed as it is now is no reason for a job: it would be left alone.
         if any(not failed for name in names for _, failed in self._lacking(planner, name, mode)):
             self.service.jobs.submit(BACKFILL, {"mode": mode}, owner="backfill")
+        self._seen = contexts  # only now: a look that went wrong is taken again
 
     def _lacking(self, planner: Planner, name: str, mode: str) -> list[tuple[int, bool]]:
         """Return (entry, whether it failed as it is now) of the pairs to make, newest models first."""
-        plan = planner.plan(Selection(adapters=(name,)))
         every = mode == "stale"
-        return [
-            (judged.entry.eid, self._failed(judged))
-            for judged in plan
-            if judged.adapter.name == name
-            and (every or judged.outcome is None or judged.outcome.lost is not None)
-        ]
+        lacking: list[int] = []
+        failed: set[int] = set()
+        for judged in planner.plan(Selection(adapters=(name,))):  # what the adapter needs is among it
+            if self._failed(judged):
+                failed.add(judged.entry.eid)
+            if judged.adapter.name == name and (
+                every or judged.outcome is None or judged.outcome.lost is not None
+            ):
+                lacking.append(judged.entry.eid)
+        return [(eid, eid in failed) for eid in lacking]
 
     def _failed(self, judged: Judged) -> bool:
         """Whether the pair failed already on what it would be made from now: again it would fail again."""
@@ -136,7 +139,8 @@ class Backfill:
         known = len(chosen) - len(todo)
         active.say(status(f"{name}: {len(todo) + len(rest)} to make, {len(todo)} of them first"))
         first = self._run(active, planner, name, todo, slots)
-        failed = known + len({result.pair for result in first.summary.failures} if first.summary else ())
+        ended = first.summary.failures if first.summary else ()
+        failed = known + len({result.pair for result in ended if result.pair.endswith(f":{name}")})
         if failed > settings.backfill_failures * len(chosen):
             share = f"{failed} of {len(chosen)} failed, more than {settings.backfill_failures:.0%}"
             active.say(status(f"{name}: {share}; the other {len(rest)} are left as they are"))

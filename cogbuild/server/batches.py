@@ -17,7 +17,7 @@ from cogbuild.errors.server import BadBatch, UploadCut, WrongDigest
 from cogbuild.server.forms import chunks, write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from starlette.requests import Request
@@ -28,7 +28,7 @@ __all__ = ["MOST", "MOST_BYTES", "receive_batch"]
 MOST, MOST_BYTES = 1000, 4 << 20
 #: Bytes that the list of them may take.
 _MOST_OF_A_LIST = 256 << 10
-# Files that are open at once, so that one write of the file system's journal makes many of them durable.
+# Contents that are made durable together.
 _TOGETHER = 64
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -93,23 +93,30 @@ def _is_row(row: object) -> bool:
 async def receive_batch(request: Request, place: Callable[[str], Path]) -> int:
     """Write the contents of a batch to their places, durably; return how many were not there.
 
-    Some of a batch that is refused may stay: each is what its digest says. Raises ``BadBatch``, ``WrongDigest`` and
-    ``UploadCut``.
+    Of a batch that breaks off, what had come stays; of one that is refused, some may. Raises ``BadBatch``,
+    ``WrongDigest`` and ``UploadCut``.
     """
     batch = _Batch()
     new = 0
-    async for data in chunks(request):
-        batch.feed(data)
-        if len(batch.whole) >= _TOGETHER:
-            new += await run_in_threadpool(_keep, batch.whole, place)
-            batch.whole = []
-    batch.check()
+    try:
+        async for data in chunks(request):
+            batch.feed(data)
+            if len(batch.whole) >= _TOGETHER:
+                new += await run_in_threadpool(_keep, batch.whole, place)
+                batch.whole = []
+        batch.check()
+    except UploadCut:
+        await run_in_threadpool(_keep, batch.whole, place)
+        raise
     return new + await run_in_threadpool(_keep, batch.whole, place)
 
 
 def _keep(contents: Iterable[tuple[str, bytes]], place: Callable[[str], Path]) -> int:
-    count = 0
-    made: list[tuple[int, Path, Path]] = []
+    """Write contents first and make them durable then: one write of the file system's journal is enough for many.
+
+    One file is open at a time: many clients send at once.
+    """
+    made: list[tuple[Path, Path]] = []
     try:
         for digest, content in dict(contents).items():
             final = place(digest)
@@ -117,27 +124,25 @@ def _keep(contents: Iterable[tuple[str, bytes]], place: Callable[[str], Path]) -
                 continue
             final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             half = final.with_name(f".{final.name}-{secrets.token_hex(4)}")
-            fd = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-            made.append((fd, half, final))
-            write_all(fd, [content])
-            if len(made) == _TOGETHER:
-                count += _name(made)
-        return count + _name(made)
+            made.append((half, final))
+            with _opened(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+                write_all(fd, [content])
+        for half, _ in made:
+            with _opened(half, os.O_RDONLY) as fd:
+                os.fsync(fd)
+        for half, final in made:
+            half.replace(final)
+        return len(made)
+    except BaseException:
+        for half, _ in made:
+            half.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o444)
+    try:
+        yield fd
     finally:
-        for fd, half, _ in made:  # where something went wrong
-            os.close(fd)
-            with contextlib.suppress(FileNotFoundError):
-                half.unlink()
-
-
-def _name(made: list[tuple[int, Path, Path]]) -> int:
-    """Make what was written durable, and give it its names; *made* is empty then."""
-    count = len(made)
-    for fd, _, _ in made:
-        os.fsync(fd)
-    while made:
-        fd, half, final = made[-1]
-        half.replace(final)
-        made.pop()
         os.close(fd)
-    return count

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "Patient", "check_fetch"]
 
-#: Requests whose body is an upload: a package of 2021, a file's content, a tree.
+#: Requests whose body is an upload: a package of 2021, a file's content or those of several, a tree.
 _UPLOAD = re.compile(
-    r"PUT /v1/repos/[^/]+/[^/]+/packages/?|PUT /v2/objects/[^/]+|POST /v2/repos/[^/]+/[^/]+/models"
+    r"PUT /v1/repos/[^/]+/[^/]+/packages/?|PUT /v2/objects/[^/]+|POST /v2/objects|POST /v2/repos/[^/]+/[^/]+/models"
 )
 # A body that is not silent and yet does not come: bytes a second that it has to reach, once *patience* is over.
 _SLOWEST = 1024

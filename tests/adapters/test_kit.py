@@ -231,6 +231,24 @@ def test_an_images_variables_follow_from_cog_yaml(
     assert cog_yaml.read().env == env
 
 
+@pytest.mark.parametrize("said", ["4", "{max: true}", "{max: four}", "{max: 0}", "[4]"])
+def test_concurrency_that_is_no_number_is_said(said: str, tmp_path: Path) -> None:
+    """When the image is made, not when it starts."""
+    (tmp_path / "cog.yaml").write_text(f"concurrency: {said}\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from cogbuild_adapter import run, cog_yaml\nrun(cog_yaml.read)"],
+        env={"PYTHONPATH": str(KIT), "COG_MODEL_PYTHON_MODULE": "predict", "COG_MODEL_CLASS": "Predictor"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(
+        "concurrency of cog.yaml has to be {max: N}, a number from 1 on, not "
+    )
+
+
 def test_outputs_sent_as_json_are_compared(tmp_path: Path) -> None:
     """Numbers may be a little off, which is kept; all else, shape included, has to be equal."""
     near = _run(

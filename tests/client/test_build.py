@@ -35,6 +35,18 @@ def settled(text: str) -> str:
 
 
 @pytest.mark.slow
+def test_small_files_share_requests(site: Sandbox) -> None:
+    """More of them than one request holds, and each arrives."""
+    files = {f"d/{number}.bin": f"{number:04d}" * 1250 for number in range(400)}
+    model = site.model("n", files)
+    with Serving(site) as server:
+        sent = command(site, "build", model, "--server", server.url, "--repo", "ada/n")
+        assert (sent.returncode, sent.stderr.splitlines()[0]) == (0, "sending 403 files, 2.0 MB"), sent.stderr
+        again = command(site, "build", model, "--server", server.url, "--repo", "ada/n")
+        assert again.stderr.startswith("nothing to send: 403 files are there\n")
+
+
+@pytest.mark.slow
 def test_a_model_is_sent_once_and_built_once(site: Sandbox) -> None:
     """Everything is sent and built; then nothing is; then the one file that changed."""
     with Serving(site) as server:

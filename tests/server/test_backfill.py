@@ -116,6 +116,27 @@ def test_a_changed_adapter_makes_anew_only_where_that_is_wanted(site: Site, clie
 
 
 @pytest.mark.slow
+def test_what_fails_for_an_adapter_that_is_needed_counts_once(site: Site, client: httpx.Client) -> None:
+    """What needs a pair that failed is left alone with it, and in a sample a model counts once."""
+    for number in range(9):
+        put(client, zip_of("bad" if number == 8 else f"m{number}"))
+    site.ran()
+    site.adapter("two", COPY.replace("cp ", "if grep -q bad weights.bin; then exit 1; fi\ncp "))
+    site.adapter("three", COPY, "needs: [two]\n")
+    _settings(site, "one", "two", "three")
+    said = _next(client)
+    assert "two: 1 of 5 failed; going on with 4" in said
+    assert "three: 1 of 5 failed; going on with 4" in said
+    assert sorted(_targets(client)) == [1, *[3] * 8]
+    site.ran()
+    for mode in ("stale", "missing"):
+        _settings(site, "one", "two", "three", backfill=mode)
+        threading.Event().wait(0.5)
+    assert site.ran() == []
+    assert len(client.get("/v2/jobs").json()["jobs"]) == 10
+
+
+@pytest.mark.slow
 def test_an_upload_goes_before(site: Site, client: httpx.Client) -> None:
     """While somebody waits for an upload, nothing of a backfill begins."""
     for number in range(4):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from site_of_tests import Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.digest import hexdigest
+from cogbuild.server import batches
 
 
 @pytest.fixture
@@ -249,6 +251,34 @@ def test_small_contents_go_together(site: Site, client: httpx.Client) -> None:
     assert client.post("/v2/objects/missing", json=asked).json()["missing"] == [hexdigest(b"other")]
     sent = sorted(path for path in (site.data / "uploads" / "sent").rglob("*") if path.is_file())
     assert sorted(hexdigest(path.read_bytes()) for path in sent) == [path.name for path in sent]
+
+
+def test_a_batch_may_be_as_large_as_is_said(client: httpx.Client) -> None:
+    """It is an upload, to which the limit of other requests does not apply."""
+    files = [os.urandom(65_535) for _ in range(64)]
+    said = client.post("/v2/objects?repo=ada/words", content=_batch(*files))
+    assert (said.status_code, said.json()) == (201, {"new": 64})
+
+
+def test_what_had_come_of_a_batch_is_kept(client: httpx.Client) -> None:
+    """Where it breaks off, what is whole need not be sent again."""
+    cut = client.post("/v2/objects?repo=ada/words", content=_batch(b"one", b"two")[:-1])
+    assert (cut.status_code, cut.json()["error"]["error"]) == (422, "UploadCut")
+    asked = {"repo": "ada/words", "digests": [hexdigest(b"one"), hexdigest(b"two")]}
+    assert client.post("/v2/objects/missing", json=asked).json()["missing"] == [hexdigest(b"two")]
+
+
+def test_a_batch_takes_few_descriptors(tmp_path: Path) -> None:
+    """Forty threads of a server may be at one at the same time."""
+    contents = [(hexdigest(data), data) for data in (str(number).encode() for number in range(200))]
+    held = max(map(int, os.listdir("/proc/self/fd")))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held + 8, hard))
+    try:
+        assert batches._keep(contents, lambda digest: tmp_path / digest) == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict(contents)
 
 
 NO_BATCHES = [

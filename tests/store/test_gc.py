@@ -222,6 +222,11 @@ def test_jobs_go_when_they_ended_long_ago(box: Sandbox) -> None:
     with box.project() as project:
         assert [job.id for job in jobs.listed(project.con)] == ["queued", "young"]
     assert counts(gc(box)) == {}
+    with box.project() as project:
+        project.database.write(lambda con: jobs.end(con, "queued", "done", 0))
+    # Whoever follows a job that has just ended is to hear of that.
+    assert counts(gc(box, older_than=0.0)).get("jobs") == 1
+    assert files(said) == {"queued.jsonl"}
 
 
 def test_environments_without_a_lock_go(box: Sandbox) -> None:

@@ -11,6 +11,7 @@ from characters import CHARACTERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cogbuild import digest
 from cogbuild.digest import file_digest, hexdigest, tagged
 from cogbuild.errors.models import LinkLeavesModel, SpecialFile
 from cogbuild.fingerprint.manifest import (
@@ -292,8 +293,12 @@ def test_left_out_names_whole_directories(tmp_path: Path) -> None:
     assert left_out(tmp_path, tree) == [".git", "docs", "w/drop"]
 
 
-def test_large_and_small_files_hash_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", [digest._READ_AHEAD, 1 << 20])
+def test_large_and_small_files_hash_alike(
+    ahead: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In one piece or in many, of which one is read while another is hashed: no byte is missed, or taken twice."""
+    monkeypatch.setattr(digest, "_READ_AHEAD", ahead)
     data = os.urandom((13 << 20) + 5)
     for size in (0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 4 << 20, 8 << 20, (8 << 20) + 1, len(data)):
         (tmp_path / "f").write_bytes(data[:size])

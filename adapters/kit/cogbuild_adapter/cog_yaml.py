@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from cogbuild_adapter.contract import AdapterError
+
 
 @dataclass(frozen=True)
 class Model:
@@ -32,7 +34,7 @@ def read() -> Model:
     if isinstance(environment, dict):  # of 2021; today it is a list of NAME=value
         build = environment
     variables = environment if isinstance(environment, list) else []
-    at_once = (document.get("concurrency") or {}).get("max")
+    at_once = _at_once(document.get("concurrency"))
     wanted = [str(package) for package in build.get("python_packages") or []]
     if build.get("python_requirements"):
         wanted += ["--requirements", build["python_requirements"]]
@@ -49,10 +51,24 @@ def read() -> Model:
         requirements=tuple(wanted),
         system_packages=tuple(build.get("system_packages") or ()),
         commands=tuple(step["command"] if isinstance(step, dict) else str(step) for step in steps),
-        env=({"COG_MAX_CONCURRENCY": str(at_once)} if at_once else {})  # how Cog's server hears of it
+        env=(
+            {"COG_MAX_CONCURRENCY": str(at_once)} if at_once is not None else {}
+        )  # how Cog's server hears of it
         | dict(item.partition("=")[::2] for item in variables),
         config=json.dumps(document, default=str, sort_keys=True),
     )
+
+
+def _at_once(concurrency: Any) -> int | None:
+    """Return how many predictions the model makes at once; None where that is not said."""
+    limit = concurrency.get("max") if isinstance(concurrency, dict) else None
+    if concurrency is None or (concurrency == {}):
+        return None
+    if type(limit) is not int or limit < 1:
+        raise AdapterError(
+            f"concurrency of cog.yaml has to be {{max: N}}, a number from 1 on, not {concurrency!r}"
+        )
+    return limit
 
 
 def python_version() -> str:
