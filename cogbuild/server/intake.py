@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import shutil
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cogbuild.database.jobs import JobRow
-    from cogbuild.fingerprint.trees import Entry
+    from cogbuild.fingerprint.trees import Entry, Tree
     from cogbuild.library import Added
     from cogbuild.project import Project
     from cogbuild.server.grants import Grant
@@ -35,6 +36,8 @@ __all__ = ["Intake"]
 _VERSIONS = 20
 #: Seconds for which a content waits for the tree that holds it.
 _PATIENCE = 86400.0
+#: Seconds between two looks for those that waited in vain.
+_INTERVAL = 3600.0
 
 
 class Intake:
@@ -43,14 +46,28 @@ class Intake:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.root = project.data / "uploads"
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sweeping, name="intake", daemon=True)
 
     def begin(self) -> None:
-        """Remove what a server before was sent and has no job for, and contents that nobody came back for."""
+        """Remove what a server before was sent and has no job for; from now on, contents that nobody came back for."""
         kept = {row.id for row in jobs.under_way(self.project.con)}
         for left in _listed(self.root):
             if left.name != "sent" and left.name.partition(".")[0] not in kept:
                 _remove(left)
-        self.sweep()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look for nothing more."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
+
+    def _sweeping(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(OSError):  # the next look may find the disk well
+                self.sweep()
+            self._stop.wait(_INTERVAL)
 
     def sweep(self) -> None:
         """Remove contents that nobody came back for."""
@@ -92,7 +109,20 @@ class Intake:
 
     def place(self, grant: Grant, digest: str) -> Path:
         """Return where a content that this token sends is kept."""
-        return self.root / "sent" / re.sub(r"[^A-Za-z0-9]", "-", grant.token) / digest
+        return self._sent(grant.token, digest)
+
+    def _sent(self, owner: str, digest: str) -> Path:
+        return self.root / "sent" / re.sub(r"[^A-Za-z0-9]", "-", owner) / digest
+
+    def settle(self, owner: str, tree: Tree) -> None:
+        """Remove contents that the token *owner* sent and that a model has now which was let in.
+
+        An upload that has been told of them and has not asked for its own tree yet is told by ``assemble`` what to send.
+        """
+        for item in tree.entries:
+            if item.kind in "fx":
+                with contextlib.suppress(OSError):  # else it goes when it has waited a day
+                    self._sent(owner, item.value).unlink()
 
     def missing(self, grant: Grant, repo: str, digests: Sequence[str]) -> list[str]:
         """Return those of *digests* that have to be sent."""

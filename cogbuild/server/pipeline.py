@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cogbuild.database import models
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.server import ModelTestFailed
+from cogbuild.library import tree_of
 from cogbuild.planner import Planner, Selection
 from cogbuild.report.summary import together
 from cogbuild.server.jobs import ADAPT, BACKFILL, UPLOAD, Active, Ending
@@ -66,6 +67,7 @@ class Pipeline:
         tested = self._test(active, planner, entry, force=force)
         self.project.database.write(lambda con: models.let_in(con, entry.eid))
         entry = self._entry(entry.eid)
+        self.service.intake.settle(active.row.owner, tree_of(self.project, entry.tree))
         rest = [name for name in chosen or planner.judge.wanted(entry) if name != TEST_ADAPTER]
         built = self._build(active, planner, entry, rest, force=force)
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})

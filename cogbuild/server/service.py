@@ -89,6 +89,7 @@ class Service:
         """End what runs and let go of the data directory."""
         self.backfill.stop()
         self.jobs.stop()
+        self.intake.stop()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,10 @@ import pytest
 from site_of_tests import Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.digest import hexdigest
-from cogbuild.server import batches
+from cogbuild.fingerprint.trees import read_tree
+from cogbuild.project import Project
+from cogbuild.server import batches, intake
+from cogbuild.server.grants import make_token
 
 
 @pytest.fixture
@@ -199,6 +203,13 @@ def _entries(files: dict[str, bytes]) -> list[dict[str, object]]:
     ]
 
 
+def _id(files: dict[str, bytes]) -> str:
+    with tempfile.TemporaryDirectory() as directory:
+        for name, data in files.items():
+            (Path(directory) / name).write_bytes(data)
+        return read_tree(Path(directory)).tree.model_id
+
+
 def _files(weights: str) -> dict[str, bytes]:
     import io
     import zipfile
@@ -234,6 +245,64 @@ def test_only_what_is_missing_is_sent(site: Site, client: httpx.Client) -> None:
     assert end["event"]["exit_code"] == 0
     assert {item["id"] for item in listed(client)} == {known, model}
     assert len(client.get("/v2/jobs").json()["jobs"]) == 3
+
+
+def _sent(site: Site) -> list[str]:
+    """Return the digests of contents that wait for a tree."""
+    return sorted(path.name for path in (site.data / "uploads" / "sent").rglob("*") if path.is_file())
+
+
+def _send(client: httpx.Client, files: dict[str, bytes]) -> None:
+    for data in files.values():
+        client.put(f"/v2/objects/{hexdigest(data)}?repo=ada/words", content=data)
+
+
+def test_contents_are_on_the_disk_once(site: Site, client: httpx.Client) -> None:
+    """What a model that was let in holds waits no longer; what else was sent does, and what a failed model holds."""
+    files, url = _files("wait x"), "/v2/repos/ada/words/models"
+    _send(client, {**files, "other": b"other", "failed": b"fail"})
+    body = {"model": _id(files), "entries": _entries(files)}
+    first, second = (client.post(url, json=body).json()["job"] for _ in range(2))
+    eventually(lambda: client.get(f"/v2/jobs/{first}").json()["state"] == "running")
+    assert len(_sent(site)) == len(files) + 2
+    site.go.touch()
+    ends = [followed(client, job)[-1][1]["event"]["exit_code"] for job in (first, second)]
+    assert (ends, _sent(site)) == ([0, 0], sorted(map(hexdigest, (b"other", b"fail"))))
+    # Whoever had been told that it need not be sent: the model's files are found in the store.
+    assert followed(client, client.post(url, json=body).json()["job"])[-1][1]["event"]["exit_code"] == 0
+    failing = {**files, "weights.bin": b"fail"}
+    job = client.post(url, json={"model": _id(failing), "entries": _entries(failing)}).json()["job"]
+    assert followed(client, job)[-1][1]["event"]["state"] == "failed"
+    assert hexdigest(b"fail") in _sent(site)
+
+
+def test_a_token_that_reads_nothing_is_told_what_to_send_again(site: Site, client: httpx.Client) -> None:
+    """What it had sent for one upload is no longer there for another that counted on it."""
+    with Project(site.data) as project:
+        token, _ = make_token(project, "ada/words", ["push"], seconds=60)
+    client.headers["Authorization"] = f"Bearer {token}"
+    files, url = _files("x"), "/v2/repos/ada/words/models"
+    _send(client, files)
+    asked = {"repo": "ada/words", "digests": [hexdigest(data) for data in files.values()]}
+    body = {"model": _id(files), "entries": _entries(files)}
+    job = client.post(url, json=body).json()["job"]
+    told = client.post("/v2/objects/missing", json=asked).json()["missing"]
+    assert (told, followed(client, job)[-1][1]["event"]["exit_code"]) == ([], 0)
+    refused = client.post(url, json=body)
+    assert (refused.status_code, refused.json()["missing"]) == (409, sorted(asked["digests"]))
+    _send(client, files)
+    assert followed(client, client.post(url, json=body).json()["job"])[-1][1]["event"]["exit_code"] == 0
+
+
+def test_contents_are_not_waited_for_for_ever(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are older than a day go while the server runs."""
+    monkeypatch.setattr(intake, "_INTERVAL", 0.05)
+    with site.client() as client:
+        _send(client, {"old": b"old", "new": b"new"})
+        (old,) = (site.data / "uploads" / "sent").rglob(hexdigest(b"old"))
+        os.utime(old, (0, 0))
+        eventually(lambda: _sent(site) == [hexdigest(b"new")], 10)
+    assert not [thread for thread in threading.enumerate() if thread.name == "intake"]
 
 
 def _batch(*contents: bytes, more: bytes = b"") -> bytes:
