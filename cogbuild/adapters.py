@@ -46,6 +46,7 @@ __all__ = [
     "load",
     "order",
     "survey",
+    "usable",
 ]
 
 
@@ -121,6 +122,34 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
     if ready and not directories:
         _remember(project, ready)
     return ready
+
+
+def usable(
+    project: Project, directories: Iterable[str] = ()
+) -> tuple[dict[str, Adapter], list[CogbuildError]]:
+    """Return those of the ``active`` adapters that can be used, and why the others can't."""
+    directories = list(directories)
+    try:
+        return active(project, directories), []
+    except CogbuildError as trouble:
+        surveyed = survey(project, directories)
+        errors = [item.error for item in surveyed if item.error is not None] or [trouble]
+    # Asked of all: an adapter that can't be used just now is not one that no other needs any more.
+    image = any(item.name == IMAGE_ADAPTER for item in surveyed)
+    found = {item.adapter.name: item.adapter for item in surveyed if item.adapter and item.error is None}
+    while lacking := [
+        name
+        for name, adapter in found.items()
+        if any(needed not in found for needed in _needs(adapter.spec, image=image))
+    ]:
+        for name in lacking:
+            del found[name]
+    try:
+        return {
+            name: _in_context(project, found[name], image=image) for name in order(found.values())
+        }, errors
+    except NeedsCircle as circle:
+        return {}, list({error.title: error for error in (*errors, circle)}.values())
 
 
 def _remember(project: Project, adapters: dict[str, Adapter]) -> None:

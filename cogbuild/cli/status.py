@@ -97,15 +97,16 @@ def explain(
         refuse(adapter_dir=directories)
         ask(server, token, ("explain", model, adapter), {"repo": repos}, in_json=in_json)
         return
-    from cogbuild.adapters import active
+    from cogbuild.adapters import usable
     from cogbuild.asked import pairs
     from cogbuild.database.browsing import Repos
     from cogbuild.library import refresh_links
 
     project = output.project
     problems = refresh_links(project)
-    answer = pairs.explained(project, active(project, directories), model, adapter, Repos(repos))
+    adapters, unusable = usable(project, directories)
     if not in_json:
-        for problem in problems:
-            click.echo(f"note: {problem.error.title}", err=True)
+        for error in (*(problem.error for problem in problems), *unusable):
+            click.echo(f"note: {error.title}", err=True)
+    answer = pairs.explained(project, adapters, model, adapter, Repos(repos))
     told(answer, in_json=in_json)

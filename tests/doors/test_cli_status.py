@@ -325,6 +325,38 @@ def test_a_version_that_moved_on_can_still_be_asked_about(box: Sandbox, cogbuild
     assert cogbuild("logs", model, "count").out == "said\n"
 
 
+def test_an_adapter_whose_directory_is_away_hinders_no_explanation(box: Sandbox, cogbuild: Door) -> None:
+    """Its own pairs are told from the database, those of others are judged as ever; what is wrong is a note."""
+    away = box.adapter("card")
+    box.adapter("count")
+    box.adapter("after", needs=["card"])
+    model = box.add("a").model
+    cogbuild("adapt")
+    away.rename(box.root / "away")
+    note = f"note: there is no adapter directory {away}\n"
+    said = cogbuild("explain", model, "count")
+    assert (said.code, said.out.splitlines()[0]) == (0, f"local/a@{model[:12]}:count is fresh")
+    assert said.err.startswith(note)
+    for name in ("card", "after"):
+        said = cogbuild("explain", model, name)
+        assert (said.code, said.err.startswith(note)) == (0, True)
+        assert said.out.startswith(f"local/a@{model[:12]}:{name} is not judged any more: ")
+        assert "artifact " in said.out
+    assert cogbuild("explain", model, "count", "--json").json["pairs"][0]["verdict"] == "fresh"
+
+
+def test_adapters_that_need_each_other_hinder_no_explanation(box: Sandbox, cogbuild: Door) -> None:
+    """Nothing is judged then, and what was made is told from the database."""
+    box.adapter("count")
+    model = box.add("a").model
+    cogbuild("adapt")
+    box.adapter("one", needs=["other"])
+    box.adapter("other", needs=["one"])
+    said = cogbuild("explain", model, "count")
+    assert (said.code, said.err.count("note: ")) == (0, 1)
+    assert "artifact " in said.out
+
+
 def test_explaining_as_json(box: Sandbox, cogbuild: Door) -> None:
     """Each repo's pair with verdict, reasons, rows that moved, outcome and last attempt."""
     box.adapter("count", params={"level": 1})
