@@ -126,6 +126,13 @@ class AdapterLacks(RunError):
 class AdapterExited(RunError):
     headline = "{adapter} failed on {model} after {took}"
 
+    @property
+    def advice(self) -> str:
+        """What 100 says where it is agreed upon; with ``api: 1`` it is no failure at all."""
+        if str(self.facts.get("status")) != "100":
+            return super().advice
+        return "100 says that an adapter does not apply to a model where its cog-adapter.yaml has api: 1"
+
 
 class AdapterKilled(RunError):
     headline = "{adapter} was ended by {signal} on {model} after {took}"

@@ -139,7 +139,9 @@ class Trial:
             if ended.status != before.status:
                 return self.run(), Seen(note="it ended otherwise under strace")
             judged = self._resolved()
-            allowed = [judged.adapter.directory, *self._project.stores]
+            # Where its runs write is this process's own: there are the files that cogbuild tells a run something with.
+            runs = self._runner.means().spaces.directory
+            allowed = [judged.adapter.directory, runs, *self._project.stores]
             allowed += [self._project.data / name for name in ("envs", f"state/{judged.adapter.name}")]
             if judged.adapter.spec.python is not None and judged.adapter.spec.python.kit:
                 allowed.append(kit_directory())

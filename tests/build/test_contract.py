@@ -304,8 +304,12 @@ def test_exit_100_with_api_is_not_applicable_and_not_asked_again(box: Sandbox) -
 
 
 def test_exit_100_without_api_is_a_failure(box: Sandbox) -> None:
-    """An adapter of 2021 that happens to exit with 100 has failed."""
-    assert error_of(box, "exit 100\n").startswith("one failed on local/a@ID after 0.")
+    """An adapter of 2021 that happens to exit with 100 has failed; a new one is told what it lacks."""
+    error = error_of(box, "exit 100\n")
+    assert error.startswith("one failed on local/a@ID after 0.")
+    assert error.endswith(
+        "\nhint: 100 says that an adapter does not apply to a model where its cog-adapter.yaml has api: 1"
+    )
 
 
 def test_plain_failure_signal_and_timeout_are_told_apart(box: Sandbox) -> None:

@@ -86,6 +86,23 @@ def test_a_clean_adapter_has_nothing_to_report(box: Sandbox) -> None:
 
 
 @needs_strace
+def test_what_a_run_is_told_by_files_is_declared(box: Sandbox) -> None:
+    """The examples and the list of artifacts are cogbuild's own; what a test reads is not watched at all."""
+    reading = 'cat "$COG_EXAMPLES_FILE" "$COG_ARTIFACTS_FILE" >&2'
+    directory = box.adapter(
+        "one",
+        f"#!/bin/sh\n{reading}\n{ECHO}\n",
+        test=f'#!/bin/sh\n{reading}\ncat "$COG_ARTIFACT_PATH" /etc/hostname >&2\n',
+        examples=True,
+        api=1,
+        activate=False,
+    )
+    said = cogbuild(box, "adapters", "check", str(directory), "--quick")
+    assert (said.code, said.err) == (0, b"")
+    assert "does not declare" not in said.out.decode()
+
+
+@needs_strace
 def test_undeclared_files_are_named(box: Sandbox) -> None:
     """Files read by an absolute path, by a relative one, by a child and by being executed are reported, each once."""
     place = box.root / "elsewhere"
