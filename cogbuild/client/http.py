@@ -193,7 +193,7 @@ class Server:
             raise (TokenRefused if self.at.token else TokenWanted)(server=self.at.url)
         said = self._json(answer)
         error = said.get("error") if isinstance(said, dict) else None
-        if isinstance(error, dict):
+        if isinstance(error, dict) and not _nowhere(answer, error):
             raise told(error, self.at.masked(str(said.get("text") or "")))
         if answer.status_code == 404 or not answer.headers.get("cogbuild-version"):
             raise NotACogServer(server=self.at.url, it_answered=_described(answer))
@@ -278,6 +278,11 @@ def _again(answer: httpx.Response) -> float | None:
         return float(wanted)
     ours = bool(answer.headers.get("cogbuild-version"))
     return None if ours and answer.status_code != 429 else 1.0
+
+
+def _nowhere(answer: httpx.Response, error: Mapping[str, Any]) -> bool:
+    """Whether a server of ours has nothing at all at this path; what it does not know there, it calls by name."""
+    return answer.status_code == 404 and error.get("error") == "Request"
 
 
 def _described(answer: httpx.Response) -> str:

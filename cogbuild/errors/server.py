@@ -85,7 +85,10 @@ class UploadGone(CogbuildError):
 class ModelTestFailed(CogbuildError):
     exit_code = 1
     headline = "the model's test failed, so {model} was not let into {repo}"
-    hint = "try it with `cogbuild adapters test cog-test`, or with Cog itself, and send the model again"
+    hint = (
+        "`cogbuild logs {model} cog-test --server URL` shows all that it said; to try it where the model is: "
+        "`cogbuild models add DIR`, then `cogbuild adapters test builtin:cog-test --model {model}`"
+    )
 
 
 class UnknownJob(CogbuildError):

@@ -132,7 +132,38 @@ def test_a_model_that_fails_its_test_is_none(site: Sandbox) -> None:
         build = command(site, "build", site.root / "models" / "m", "--server", server.url, "--repo", "ada/m")
         assert build.returncode == 1
         assert ":cog-test | it is broken\n" in build.stderr
+        hinted = re.search(r"`cogbuild (logs \w{12} cog-test --server) URL`", build.stdout + build.stderr)
+        assert hinted, build.stdout + build.stderr
+        assert command(site, *hinted[1].split(), server.url).stdout == "it is broken\n"
         assert command(site, "models", "ls").stdout.startswith("no models")
+
+
+@pytest.mark.slow
+def test_a_path_too_many_in_the_address_is_told(site: Sandbox) -> None:
+    """Nothing is below it; what the server does know at the right address, it speaks of itself."""
+    with Serving(site) as server:
+        model = site.root / "models" / "m"
+        wrong = f"{server.url}/nope"
+        for words in (
+            ("status",),
+            ("build", model, "--repo", "ada/m"),
+            ("adapt",),
+            ("logs", "0123456", "count"),
+        ):
+            said = command(site, *words, "--server", wrong)
+            assert (said.returncode, said.stderr.splitlines()) == (
+                2,
+                [
+                    f"{wrong} is not a Cog server",
+                    "  it answered  404 Not Found, application/json",
+                    "hint: check the address, its port and its path",
+                ],
+            ), words
+        said = command(site, "explain", "0123456", "count", "--server", server.url)
+        assert (said.returncode, said.stderr.splitlines()[0]) == (
+            2,
+            "no model has the ID 0123456",
+        )
 
 
 @pytest.mark.slow

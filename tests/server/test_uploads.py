@@ -73,7 +73,8 @@ def test_a_failed_test_lets_nothing_in(site: Site, client: httpx.Client) -> None
         f"  because  cog-test failed on ada/words@{model} after 0.0 s\n"
         "  it said  example 1: the output is 2, not 1\n"
         f"  attempt  {attempt}\n"
-        "hint: try it with `cogbuild adapters test cog-test`, or with Cog itself, and send the model again",
+        f"hint: `cogbuild logs {model} cog-test --server URL` shows all that it said; to try it where the model is: "
+        f"`cogbuild models add DIR`, then `cogbuild adapters test builtin:cog-test --model {model}`",
         "model": None,
     }
     assert listed(client) == []
