@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -35,21 +36,50 @@ class Feed:
         self.closed = False
 
     def say(self, message: dict[str, Any]) -> None:
-        """Add a message."""
+        """Add a message: all of it or, with an error, nothing."""
         with self._lock:
-            if self._file is None:
-                self._file = _opened(self._path)
-            self._file.write(line_of(message))
+            self._add(message)
             self._wake()
+
+    def end(self, last: dict[str, Any]) -> None:
+        """Add the last message and say that nothing more comes: nobody gets a word in between."""
+        with self._lock:
+            self._add(last)
+            self._close()
+
+    def let_go(self, last: dict[str, Any]) -> None:
+        """Say *last* to those who follow, as far as there is room for it, and that nothing more comes now."""
+        with self._lock:
+            if not self.closed:
+                with contextlib.suppress(OSError):
+                    self._add(last)
+                self._close()
 
     def close(self) -> None:
         """Say that nothing more comes."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
+            self._close()
+
+    def _add(self, message: dict[str, Any]) -> None:
+        if self._file is None:
+            self._file = _opened(self._path)
+        line = line_of(message)
+        whole = False
+        try:
+            whole = self._file.write(line) == len(line)
+        finally:
+            if not whole:
+                self._file.close()  # whoever opens it again takes half a line away
                 self._file = None
-            self.closed = True
-            self._wake()
+        if not whole:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self.closed = True
+        self._wake()
 
     def _wake(self) -> None:
         for loop, moved in self._followers:
@@ -72,7 +102,7 @@ class Feed:
 def _opened(path: Path) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError), path.open("r+b") as before:
-        # A power cut may have left half a line.
+        # A power cut or a full disk may have left half a line.
         data = before.read()
         before.truncate(data.rfind(b"\n") + 1)
     return path.open("ab", buffering=0)
@@ -104,13 +134,17 @@ class Feeds:
         if feed is not None:
             feed.close()
 
+    def end(self, job: str, last: dict[str, Any]) -> None:
+        """Say the last message of a job. Raises ``OSError`` where there is no room for it."""
+        self.open(job).end(last)
+        self.close(job)
+
     def let_go(self, last: dict[str, Any]) -> None:
         """Say *last* to everybody who follows, and let go of them."""
         with self._lock:
-            feeds = [feed for feed in self._open.values() if not feed.closed]
+            feeds = list(self._open.values())
         for feed in feeds:
-            feed.say(last)
-            feed.close()
+            feed.let_go(last)
 
     def close_all(self) -> None:
         """Close what jobs said after everybody was let go of: they have ended."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +29,11 @@ __all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Ending", "Jobs
 UPLOAD, ADAPT, BACKFILL = "upload", "adapt", "backfill"
 #: Who goes first.
 PRIORITY = {UPLOAD: 20, ADAPT: 10, BACKFILL: 0}
+#: What passes: a full disk, a database that another process holds. It must cost no job its end, and no thread its life.
+_TROUBLE = (CogbuildError, OSError, sqlite3.Error)
+#: Seconds until what such a trouble kept from being done is tried again.
+_PAUSE = 1.0
+_LOGGER = logging.getLogger(__name__)
 
 
 class Ending(NamedTuple):
@@ -200,7 +208,10 @@ class Jobs:
                 raise JobHasEnded(job=job, state=row.state)
             active = self._active.get(job)
             if active is None:
-                self._end(row, "cancelled", end_message("cancelled", 130))
+                self._record(row, "cancelled", 130)
+                with contextlib.suppress(OSError):  # no room for a line: its row says it
+                    self.feeds.end(row.id, end_message("cancelled", 130))
+                self._clear(row)
         if active is not None:
             active.cancel()
         return self.find(job)
@@ -216,9 +227,36 @@ class Jobs:
     # -- working --------------------------------------------------------------------------------------------------
 
     def _serve(self, kinds: tuple[str, ...]) -> None:
-        while (active := self._next(kinds)) is not None:
-            self._do(active)
+        while not self.stopping:
+            try:
+                active = self._next(kinds)
+            except _TROUBLE as trouble:
+                _LOGGER.warning("no job can be begun for now: %s", trouble)
+                self._pause()
+                continue
+            if active is not None:
+                self._do(active)
             del active  # nothing of it is held while the next one is waited for
+
+    def _pause(self) -> bool:
+        """Wait a little; False where the server stops."""
+        with self._turn:
+            return not self._turn.wait_for(lambda: self.stopping, _PAUSE)
+
+    def _insist(self, what: Callable[[], object]) -> bool:
+        """Do *what* as soon as disk and database let it be done; False where the server stops before that."""
+        told = False
+        while True:
+            try:
+                what()
+            except _TROUBLE as trouble:
+                if not told:
+                    _LOGGER.warning("a job's end can't be kept for now: %s", trouble)
+                told = True
+                if not self._pause():
+                    return False
+            else:
+                return True
 
     def _next(self, kinds: tuple[str, ...]) -> Active | None:
         with self._turn:
@@ -254,16 +292,21 @@ class Jobs:
 
             told = error_of(trouble, self.project.data)
             state, last = "failed", end_message("failed", told.exit_code, error=told)
-        with self._turn:
-            self._active.pop(active.row.id, None)
-            if state == "cancelled" and self.stopping:
-                self.project.database.write(lambda con: jobs.requeue(con, [active.row.id]))
-            else:
-                self._end(active.row, state, last)
+        try:
+            self._over(active.row, state, last)
+        finally:
+            with self._turn:  # only now: until its end is kept it is no job that nobody works at
+                self._active.pop(active.row.id, None)
 
-    def _end(self, row: JobRow, state: str, last: dict[str, Any]) -> None:
-        code = last["event"]["exit_code"]
+    def _over(self, row: JobRow, state: str, last: dict[str, Any]) -> None:
+        """Keep and say how a job ended that was worked at. What a server that stops can't keep is left to the next one."""
+        if state == "cancelled" and self.stopping:
+            self._insist(lambda: self.project.database.write(lambda con: jobs.requeue(con, [row.id])))
+        elif self._insist(lambda: self._record(row, state, last["event"]["exit_code"])):
+            self._insist(lambda: self.feeds.end(row.id, last))
+            self._clear(row)
 
+    def _record(self, row: JobRow, state: str, code: int) -> None:
         def over(con: Any) -> None:
             jobs.end(con, row.id, state, code)
             for eid in jobs.drop_candidates(con, row.id):
@@ -271,6 +314,9 @@ class Jobs:
 
         self.project.database.write(over)
         self._tell(row, state, code)
-        self._ended(row)
-        self.feeds.open(row.id).say(last)
+
+    def _clear(self, row: JobRow) -> None:
+        """Let go of those who follow a job that has ended, and of what was sent for it."""
         self.feeds.close(row.id)
+        with contextlib.suppress(OSError):  # the next server removes what is left
+            self._ended(row)
