@@ -94,6 +94,9 @@ class Project:
     @cached_property
     def settings(self) -> Settings:
         """Site settings: the file beside the data directory, then ``COGBUILD_…``; parsed once a content."""
+        return self._read_settings()
+
+    def _read_settings(self) -> Settings:
         path = settings_file(self.root)
         settings = Settings()
         if path is not None:
@@ -108,9 +111,13 @@ class Project:
         return override(settings, self.environ)
 
     def reread(self) -> None:
-        """Look at the settings again when they are next asked for; what their stores were goes with them."""
-        before = self.__dict__.pop("settings", None)
-        if before is not None and self.settings != before:
+        """Look at the settings again; what their stores were goes with them.
+
+        Until they are read, and where they can't be, those of before hold.
+        """
+        before = self.__dict__.get("settings")
+        self.__dict__["settings"] = after = self._read_settings()
+        if before is not None and after != before:
             for name in ("objects", "remote"):
                 self.__dict__.pop(name, None)
 

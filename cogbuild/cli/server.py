@@ -76,6 +76,7 @@ def server(
     sock = _listening(host, port)
     service = Service(project, directories=directories, jobs=jobs, backfill=backfill)
     service.take()
+    service.adapters()  # what can't be used is said now, not with the first upload
     address = f"[{host}]" if ":" in host else host
     click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")
     serve(service, sock, tokens=not is_loopback(host))

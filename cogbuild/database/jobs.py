@@ -16,6 +16,7 @@ __all__ = [
     "JobRow",
     "add",
     "add_candidate",
+    "brought_by_another",
     "drop",
     "drop_candidates",
     "end",
@@ -161,6 +162,12 @@ def set_model(con: sqlite3.Connection, job: str, model: str) -> None:
 def add_candidate(con: sqlite3.Connection, eid: int, job: str) -> None:
     """Say that a job has brought an entry that is not live yet: it is in nobody's plan or listing but the job's."""
     con.execute("INSERT OR IGNORE INTO candidates VALUES (?, ?)", (eid, job))
+
+
+def brought_by_another(con: sqlite3.Connection, eid: int, job: str) -> bool:
+    """Whether a job other than *job* has brought the entry too, and has not let it in."""
+    row = con.execute("SELECT 1 FROM candidates WHERE eid = ? AND job <> ?", (eid, job)).fetchone()
+    return row is not None
 
 
 def drop_candidates(con: sqlite3.Connection, job: str) -> list[int]:

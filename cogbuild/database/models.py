@@ -267,14 +267,23 @@ def add_entry(
     return eid, True
 
 
-def let_in(con: sqlite3.Connection, eid: int) -> None:
-    """Make a candidate live: it is in every plan and listing from now on, as the newest."""
+def let_in(con: sqlite3.Connection, eid: int) -> bool:
+    """Make a candidate live: it is in every plan and listing from now on, as the newest.
+
+    False where the model was let go of meanwhile, and so has neither files nor settings any more.
+    """
     con.execute("DELETE FROM candidates WHERE eid = ?", (eid,))
     changed = con.execute(
-        "UPDATE entries SET live = 1, added = ? WHERE eid = ? AND NOT live", (time.time(), eid)
+        "UPDATE entries SET live = 1, added = ? WHERE eid = ? AND NOT live AND sealed", (time.time(), eid)
     )
     if changed.rowcount:
         touch(con, eid)
+    return is_live(con, eid)
+
+
+def is_live(con: sqlite3.Connection, eid: int) -> bool:
+    """Whether the entry is in plans and listings."""
+    return con.execute("SELECT 1 FROM entries WHERE eid = ? AND live", (eid,)).fetchone() is not None
 
 
 def change_entry(

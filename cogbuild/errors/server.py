@@ -67,6 +67,11 @@ class WrongDigest(CogbuildError):
     hint = "send them again"
 
 
+class ModelLetGo(CogbuildError):
+    headline = "{repo}@{model} was let go of meanwhile"
+    hint = "upload it again if it is still wanted"
+
+
 class ObjectsMissing(CogbuildError):
     headline = "{count} of the model's files are not here"
     hint = "ask POST /v2/objects/missing which, and send them first"

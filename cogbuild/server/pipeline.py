@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cogbuild.database import models
+from cogbuild.database import jobs, models
 from cogbuild.errors.adapters import UnknownAdapter
-from cogbuild.errors.server import ModelTestFailed
+from cogbuild.errors.server import ModelLetGo, ModelTestFailed
 from cogbuild.library import tree_of
 from cogbuild.planner import Planner, Selection
 from cogbuild.report.summary import together
@@ -20,6 +20,7 @@ from cogbuild.server.testing import TEST_ADAPTER
 from cogbuild.tasks.running import Run, run_plan
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
 
     from cogbuild.database.jobs import JobRow
@@ -61,15 +62,18 @@ class Pipeline:
         active.say(status("Storing the model"))
         added = self.service.intake.stored(active.row)
         active.about(added.model)
-        entry = self._wanting(added, chosen)
+        entry = self._wanting(added, chosen, active.row.id)
         planner = self.planner()  # settings may have moved while the model was stored
         force = bool(active.row.request.get("force"))
         tested = self._test(active, planner, entry, force=force)
-        self.project.database.write(lambda con: models.let_in(con, entry.eid))
+        if not self.project.database.write(lambda con: models.let_in(con, entry.eid)):
+            raise ModelLetGo(repo=entry.repo, model=entry.model[:12])
         entry = self._entry(entry.eid)
         self.service.intake.settle(active.row.owner, tree_of(self.project, entry.tree))
         rest = [name for name in chosen or planner.judge.wanted(entry) if name != TEST_ADAPTER]
         built = self._build(active, planner, entry, rest, force=force)
+        if not models.is_live(self.project.con, entry.eid):
+            raise ModelLetGo(repo=entry.repo, model=entry.model[:12])
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
         return Ending(built.exit_code, together(tested.summary, built.summary))
 
@@ -79,19 +83,24 @@ class Pipeline:
             if name not in known:
                 raise UnknownAdapter(name=name, active=known)
 
-    def _wanting(self, added: Added, chosen: list[str] | None) -> EntryRow:
+    def _wanting(self, added: Added, chosen: list[str] | None, job: str) -> EntryRow:
         """Return the entry, with the adapters that the upload chose among those that the model wants."""
-        entry = self._entry(added.eid)
-        wishes = entry.settings.get("adapters")
-        if chosen is None or (wishes is None and not added.new):
-            return entry
-        before = [] if added.new or wishes is None else wishes
-        wanted = list(dict.fromkeys([*before, *chosen]))
-        if wanted != wishes:
-            settings = {**entry.settings, "adapters": wanted}
-            self.project.database.write(
-                lambda con: models.change_entry(con, entry.eid, settings=settings, cpu_image=entry.cpu_image)
-            )
+
+        def choose(con: sqlite3.Connection) -> None:
+            entry = models.find(con, added.eid)
+            assert entry is not None
+            wishes = entry.settings.get("adapters")
+            # Two uploads may bring one model at the same time: what the first of them chose holds too.
+            new = added.new and not jobs.brought_by_another(con, added.eid, job)
+            if chosen is None or (wishes is None and not new):
+                return
+            before = [] if new or wishes is None else wishes
+            wanted = list(dict.fromkeys([*before, *chosen]))
+            if wanted != wishes:
+                settings = {**entry.settings, "adapters": wanted}
+                models.change_entry(con, entry.eid, settings=settings, cpu_image=entry.cpu_image)
+
+        self.project.database.write(choose)
         return self._entry(added.eid)
 
     def _entry(self, eid: int) -> EntryRow:

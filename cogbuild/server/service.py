@@ -12,11 +12,12 @@ from fastapi import Depends, Request
 
 from cogbuild import adapters
 from cogbuild.engine.leftovers import recover
+from cogbuild.errors import CogbuildError
 from cogbuild.errors.server import AnotherServer
 from cogbuild.server.backfill import Backfill
 from cogbuild.server.intake import Intake
 from cogbuild.server.jobs import Jobs
-from cogbuild.server.observing import Numbers
+from cogbuild.server.observing import LOGGER, Numbers
 from cogbuild.server.pipeline import Pipeline
 from cogbuild.server.testing import TEST_ADAPTER
 
@@ -63,6 +64,8 @@ class Service:
         )
         self.intake = Intake(project)
         self._reading = threading.Lock()
+        self._adapters: dict[str, Adapter] | None = None  # that were usable last
+        self._trouble = ""  # why they are not read anew, when the log was told last
         self._lock: int | None = None
 
     def take(self) -> None:
@@ -96,13 +99,30 @@ class Service:
         self.project.close()
 
     def adapters(self) -> dict[str, Adapter]:
-        """Return the adapters that are active now: settings and directories are looked at again."""
+        """Return the adapters that are active now: settings and directories are looked at again.
+
+        While somebody edits them, and where they can't be used, it is those of before: the log says why.
+        """
         with self._reading:
-            self.project.reread()
-            found = adapters.active(self.project, self.directories)
-            if TEST_ADAPTER in found:  # the site's own
-                return found
-            return adapters.active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
+            try:
+                self._adapters, self._trouble = self._read(), ""
+            except CogbuildError as error:
+                if self._adapters is None:
+                    raise
+                if str(error) != self._trouble:
+                    self._trouble = str(error)
+                    LOGGER.error(
+                        "settings or adapters can't be used; those of before are",
+                        extra={"facts": {"error": str(error)}},
+                    )
+            return self._adapters
+
+    def _read(self) -> dict[str, Adapter]:
+        self.project.reread()
+        found = adapters.active(self.project, self.directories)
+        if TEST_ADAPTER in found:  # the site's own
+            return found
+        return adapters.active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
 
 
 def _service(request: Request) -> Service:
