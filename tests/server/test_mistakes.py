@@ -35,13 +35,14 @@ class Upload(threading.Thread):
     def __init__(self, site: Site, client: httpx.Client, weights: str, **fields: str) -> None:
         super().__init__()
         self.said: list[dict[str, Any]] = []
-        self._put = lambda: put(client, zip_of(weights), **fields)
+        self._client, self._weights, self._fields = client, weights, fields
         ran = len(_ran(site))
         self.start()
         eventually(lambda: len(_ran(site)) > ran)
 
     def run(self) -> None:
-        self.said += self._put()
+        """Upload."""
+        self.said += put(self._client, zip_of(self._weights), **self._fields)
 
 
 def _ran(site: Site) -> list[str]:
