@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database import models
+from cogbuild.errors import is_text
 from cogbuild.errors.commands import BadParam, NothingToSet
 from cogbuild.spec.names import is_adapter_name, is_param_name
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from cogbuild.project import Project
 
 __all__ = ["Wish", "change", "param"]
+
+_MAX_DEPTH = 64  # as in declarations
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,26 @@ def param(text: str) -> tuple[str, str, Any]:
     if not equals or not is_adapter_name(adapter) or not is_param_name(name):
         raise BadParam(given=text, reason="it has not the form ADAPTER.NAME=JSON")
     try:
-        return adapter, name, json.loads(value)
-    except ValueError:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
         raise BadParam(given=text, reason=f"{value!r} is not JSON") from None
+    if (problem := _problem(read)) is not None:
+        raise BadParam(given=text, reason=problem)
+    return adapter, name, read
+
+
+def _problem(value: Any, depth: int = 0) -> str | None:
+    """Return why a value that Python takes for JSON could be neither kept nor handed to an adapter."""
+    if depth > _MAX_DEPTH:
+        return f"it nests more than {_MAX_DEPTH} levels deep"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "JSON has no such number"
+    if isinstance(value, str) and not is_text(value):
+        return "it holds NUL or half a character"
+    inside = (
+        [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    )
+    return next((problem for item in inside if (problem := _problem(item, depth + 1)) is not None), None)
 
 
 def change(project: Project, entries: Iterable[EntryRow], wish: Wish) -> list[EntryRow]:

@@ -6,7 +6,6 @@ On the machine's own addresses, and as long as there is no token at all, everyth
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -108,8 +107,15 @@ def _own_site(method: str, headers: Mapping[str, str]) -> None:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site not in (None, "same-origin", "none"):
         raise CrossSite(site=site)
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _site(origin) != headers.get("host", "").lower():
         raise CrossSite(origin=origin)
+
+
+def _site(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _host(header: str) -> str:
@@ -128,7 +134,7 @@ def _sent(headers: Mapping[str, str]) -> str | None:
     if kind.lower() == "basic":
         try:
             return base64.b64decode(value, validate=True).decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no Base64, or what no text can be
             return ""
     for pair in headers.get("cookie", "").split(";"):
         name, _, value = pair.strip().partition("=")

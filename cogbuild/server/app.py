@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from cogbuild import __version__
-from cogbuild.errors import CogbuildError
+from cogbuild.errors import CogbuildError, printable
 from cogbuild.server.access import Guard
 from cogbuild.server.answers import REFUSALS, answer, status_of
 from cogbuild.server.limits import Limits, Patient
@@ -113,7 +113,7 @@ def _told(scope: Scope, error: CogbuildError) -> Response:
 
 def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+    problems = [printable(f"{'.'.join(map(str, item['loc']))}: {item['msg']}") for item in error.errors()]
     return _plain(request, 422, "the request is not as its description says", problems)
 
 

@@ -155,7 +155,7 @@ class Intake:
         return known
 
     def assemble(
-        self, job: str, entries: Iterable[Entry], wishes: str | None, *, grant: Grant, repo: str
+        self, job: str, entries: Iterable[Entry], wishes: bytes | None, *, grant: Grant, repo: str
     ) -> None:
         """Make the tree of a job out of contents that are here. Raises ``ObjectsMissing`` and ``BadTree``."""
         known = self._known(grant, repo)
@@ -170,7 +170,7 @@ class Intake:
         try:
             _filled(tree, entries, sources)
             if wishes is not None:
-                (tree / WISHES_FILE).write_text(wishes, encoding="utf-8")
+                (tree / WISHES_FILE).write_bytes(wishes)
         except BaseException:
             _remove(tree)
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild import damage
 from cogbuild.database import feed, models, pairs
+from cogbuild.errors import is_text
 from cogbuild.library import spec_of, tree_of
 from cogbuild.report.words import iso
 from cogbuild.server.testing import TEST_ADAPTER, run_arguments
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["model_2021", "zip_of", "zipped"]
 
 _PIECE = 1 << 20
+_UTF8 = 0x800  # the mark of a name in UTF-8
 
 
 def model_2021(project: Project, entry: EntryRow) -> dict[str, Any]:
@@ -111,9 +113,17 @@ def zip_of(members: Iterable[tuple[Path, Entry]]) -> Iterator[bytes]:
     yield pipe.taken()
 
 
+class _Info(zipfile.ZipInfo):
+    """A member whose name may be no UTF-8: its bytes are written as they are, without the mark of UTF-8, as `zip` does."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:  # noqa: N802 - zipfile's
+        name = os.fsencode(self.filename)
+        utf8 = is_text(self.filename) and not name.isascii()
+        return name, self.flag_bits | (_UTF8 if utf8 else 0)
+
+
 def _member(archive: zipfile.ZipFile, pipe: _Pipe, source: Path, item: Entry) -> Iterator[bytes]:
-    name = os.fsencode(item.path).decode("utf-8", "surrogateescape")
-    info = zipfile.ZipInfo(name + "/" if item.kind == "d" else name, (1980, 1, 1, 0, 0, 0))
+    info = _Info(item.path + "/" if item.kind == "d" else item.path, (1980, 1, 1, 0, 0, 0))
     info.create_system = 3
     modes = {"d": stat.S_IFDIR | 0o755, "l": stat.S_IFLNK | 0o777, "x": stat.S_IFREG | 0o755}
     info.external_attr = modes.get(item.kind, stat.S_IFREG | 0o644) << 16

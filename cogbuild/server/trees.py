@@ -23,7 +23,7 @@ class SentTree(NamedTuple):
 
     model: str
     entries: list[Entry]
-    wishes: str | None
+    wishes: bytes | None
     adapters: list[str] | None
     force: bool
 
@@ -44,11 +44,13 @@ def read_sent(body: bytes) -> SentTree:
     _check(isinstance(model, str) and _MODEL.fullmatch(model), "model: 40 hex digits are wanted")
     _check(isinstance(rows, list) and rows, "entries: a list is wanted")
     _check(len(rows) <= MAX_ENTRIES, f"entries: there are more than {MAX_ENTRIES:,}")
-    _check(wishes is None or isinstance(wishes, str), "wishes: text is wanted")
+    _check(
+        wishes is None or (isinstance(wishes, str) and _bytes(wishes) is not None), "wishes: text is wanted"
+    )
     named = adapters is None or (isinstance(adapters, list) and all(isinstance(n, str) for n in adapters))
     _check(named, "adapters: names are wanted")
     _check(isinstance(force, bool), "force: true or false is wanted")
-    return SentTree(model, [_entry(row) for row in rows], wishes, adapters, force)
+    return SentTree(model, [_entry(row) for row in rows], _bytes(wishes), adapters, force)
 
 
 def _check(good: Any, problem: str) -> None:
@@ -78,6 +80,14 @@ def _entry(row: Any) -> Entry:
         return Entry(path, kind, target, 0)
     _check(kind == "d", f"{printable(path)}: its kind is one of f, x, l and d")
     return Entry(path, kind, "", 0)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    """Return the bytes of a file, those that are no UTF-8 as they were; None where there are none."""
+    try:
+        return text.encode("utf-8", "surrogateescape") if text is not None else None
+    except UnicodeEncodeError:
+        return None
 
 
 def _encoded(text: str) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from fastapi import Depends, Header, Query, Request
 from starlette.responses import JSONResponse, StreamingResponse
 
 from cogbuild.database.browsing import Place, Repos
+from cogbuild.errors import printable
 from cogbuild.errors.server import PlaceUnknown
 from cogbuild.report.tables import Page
 
@@ -26,6 +28,7 @@ __all__ = [
     "STDERR",
     "About",
     "After",
+    "Json",
     "Limit",
     "Shown",
     "place_of",
@@ -38,6 +41,7 @@ __all__ = [
 STDERR, EXIT_CODE = "Cogbuild-Stderr", "Cogbuild-Exit-Code"
 #: Lines that are sent together.
 _TOGETHER = 200
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 _PLACE = re.compile(r"([0-9a-f]{16})-([0-9]{1,18})")
 
 
@@ -106,6 +110,15 @@ def place_text(place: Place) -> str:
     return f"{struct.pack('>d', place.added).hex()}-{place.eid}"
 
 
+class Json(JSONResponse):
+    """JSON in which names that are no UTF-8, which no JSON can hold, are written as they are shown everywhere."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return _NO_TEXT.sub(lambda found: json.dumps(printable(found[0]))[1:-1], text).encode()
+
+
 def reply(
     request: Request,
     answer: Answer,
@@ -120,7 +133,7 @@ def reply(
         url = request.url.include_query_params(after=place_text(answer.after))
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
     if on is None:
-        return JSONResponse(answer.json(), headers=headers)
+        return Json(answer.json(), headers=headers)
     if stderr:
         headers[STDERR] = quote(stderr)
     if code:

@@ -68,6 +68,19 @@ def test_a_refused_path_does_not_stop_the_others(box: Sandbox, cogbuild: Door) -
             ["models", "set", "1234567", "--param", "a.x=yes"],
             "--param a.x=yes can't be read: 'yes' is not JSON\n",
         ),
+        *(
+            (
+                ["models", "set", "1234567", "--param", f"a.x={value}"],
+                f"--param a.x={value} can't be read: {why}",
+            )
+            for value, why in (
+                ('"\\ud800"', "it holds NUL or half a character\n"),
+                ('{"a": ["\\u0000"]}', "it holds NUL or half a character\n"),
+                ("NaN", "JSON has no such number\n"),
+                ("[-1e999]", "JSON has no such number\n"),
+                ("[" * 66 + "]" * 66, "it nests more than 64 levels deep\n"),
+            )
+        ),
         (["models", "set", "1234567", "--adapter", "a", "--all-adapters"], "Usage: "),
         (["models", "show", "1234567"], "no model has the ID 1234567\n"),
         (["models", "rm", "12"], "no model has the ID 12\n"),

@@ -141,6 +141,6 @@ async def checked_form(request: Request) -> dict[str, str]:
     """Return the fields of a form that one of our own pages has sent. Raises ``FormExpired``."""
     async with request.form(max_files=0, max_fields=20) as form:
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
-    if not hmac.compare_digest(fields.get("csrf", "").encode(), csrf_of(request).encode()):
+    if not hmac.compare_digest(fields.get("csrf", "").encode("utf-8", "replace"), csrf_of(request).encode()):
         raise FormExpired
     return fields

@@ -20,7 +20,7 @@ from cogbuild.report.logs import Escaped
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.service import Here, Service
 from cogbuild.server.v2 import shapes
-from cogbuild.server.wire import STDERR, About, Shown, reply, text_too
+from cogbuild.server.wire import STDERR, About, Json, Shown, reply, text_too
 from cogbuild.views.attempts import is_running, kept_log, tried_by_id
 
 if TYPE_CHECKING:
@@ -75,12 +75,10 @@ def log_of_pair(
     """
     from urllib.parse import quote
 
-    from starlette.responses import JSONResponse
-
     found = asked_pairs.attempts(service.project, model, adapter, about)
     chosen = found.chosen(number)
     if on is None:
-        return JSONResponse({**tried_json(chosen), "text": _text(found.text(chosen))})
+        return Json({**tried_json(chosen), "text": _text(found.text(chosen))})
     note = found.note(chosen) + "\n"
     data = _whole(service, found.entry, adapter, chosen)
     if data is None:
