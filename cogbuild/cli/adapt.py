@@ -104,11 +104,11 @@ def _adapt_there(
     with meet(server, token) as met:
         end = follow_job(met, job or begin(met, "/v2/adapt", chosen), heard, command="adapt")
     if in_json:
-        print_json(run_json(heard))
+        print_json(run_json(heard, end))
     else:
         for line in ending_lines(end):
             click.echo(line)
-        if error := ending_error(heard):
+        if error := ending_error(heard, end):
             click.echo(error, err=True)
     if code := int(end.get("exit_code") or 0):
         raise Failure(code)

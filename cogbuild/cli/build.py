@@ -74,8 +74,8 @@ def build(
         heard = Heard(Screen(sys.stdout, sys.stderr, in_json=in_json))
         if job is not None:
             about = met.ask_json("GET", f"/v2/jobs/{quote(job, safe='')}").get("repo")
-            follow_job(met, job, heard, command="build")
-            _end(heard, about if isinstance(about, str) else "", job, None, in_json=in_json)
+            end = follow_job(met, job, heard, command="build")
+            _end(heard, end, about if isinstance(about, str) else "", job, None, in_json=in_json)
             return
         assert repo is not None
         model = read_model(Path(directory))
@@ -99,15 +99,15 @@ def _build(
     progress: Progress = Silent() if in_json else progress_on(sys.stderr)
     if server.speaks() != API:
         _build_of_2021(server, model, repo, heard, progress, names=names, force=force)
-        _end(heard, repo, None, None, in_json=in_json)
+        _end(heard, {}, repo, None, None, in_json=in_json)  # it says a model, or that it failed
         return
     try:
         accepted = send(server, model, repo, progress, adapters=names or None, force=force)
     except KeyboardInterrupt:
         click.echo("what was sent is kept there for a while, and not sent again", err=True)
         raise
-    follow_job(server, accepted.job, heard, command="build")
-    _end(heard, repo, accepted.job, accepted, in_json=in_json)
+    end = follow_job(server, accepted.job, heard, command="build")
+    _end(heard, end, repo, accepted.job, accepted, in_json=in_json)
 
 
 def _build_of_2021(
@@ -132,18 +132,25 @@ def _build_of_2021(
         heard.speaker.watch.close()
 
 
-def _end(heard: Heard, repo: str, job: str | None, sent: Accepted | None, *, in_json: bool) -> None:
+def _end(
+    heard: Heard,
+    end: dict[str, Any],
+    repo: str,
+    job: str | None,
+    sent: Accepted | None,
+    *,
+    in_json: bool,
+) -> None:
     """Print how it ended, and leave with the exit code that it ended with."""
     from cogbuild.client.shown import ending_error, ending_lines, model_lines, run_json
 
-    end = heard.end or {}
     model = heard.model or {}
     if in_json:
-        print_json({**_model_json(model, repo), "job": job, **_sent_json(sent), **run_json(heard)})
+        print_json({**_model_json(model, repo), "job": job, **_sent_json(sent), **run_json(heard, end)})
     else:
         for line in [*(model_lines(model, repo) if model else ()), *ending_lines(end)]:
             click.echo(line)
-        if error := ending_error(heard):
+        if error := ending_error(heard, end):
             click.echo(error, err=True)
     if code := int(end.get("exit_code") or 0):
         raise Failure(code)

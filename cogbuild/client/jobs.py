@@ -106,8 +106,15 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
         said = server.ask_json("GET", _at(job), goes_on=goes_on)
         if said.get("state") in ENDED:
             _hear_rest(server, job, heard, pauses.worked)
-            return heard.end or {"state": said["state"], "exit_code": said.get("exit_code") or 0}
+            return heard.end or _end_of(said)
         server.broke(pauses, "it ended its answer early", goes_on)
+
+
+def _end_of(said: dict[str, Any]) -> dict[str, Any]:
+    """Return how a job ended that did not say it itself."""
+    code = said.get("exit_code")
+    failed = said["state"] != "done"
+    return {"state": said["state"], "exit_code": code if code and isinstance(code, int) else int(failed)}
 
 
 def _hear_rest(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:

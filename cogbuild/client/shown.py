@@ -43,23 +43,22 @@ def model_lines(model: dict[str, Any], repo: str) -> Iterator[str]:
 
 def ending_lines(end: dict[str, Any]) -> Iterator[str]:
     """Yield what a run says at its end."""
-    # Cancelled before it came to a run's end, there are no totals.
-    for line in end.get("lines") or ([str(end.get("state"))] if end.get("state") == "cancelled" else []):
+    # Where it did not come to a run's end, or could not say it, there are no totals.
+    bare = end.get("state") in ("cancelled", "failed") and not end.get("error")
+    for line in end.get("lines") or ([str(end["state"])] if bare else []):
         yield from (printable(part) for part in str(line).split("\n"))
 
 
-def ending_error(heard: Heard) -> str | None:
+def ending_error(heard: Heard, end: dict[str, Any]) -> str | None:
     """Return the error with which a job ended, None where there is none or it was shown before."""
-    end = heard.end or {}
     text = str(end.get("text") or "")
     if not end.get("error") or text in heard.said:
         return None
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-def run_json(heard: Heard) -> dict[str, Any]:
-    """Return a run that was followed as ``adapt --json`` has one that was here."""
-    end = heard.end or {}
+def run_json(heard: Heard, end: dict[str, Any]) -> dict[str, Any]:
+    """Return a run that was followed, and how it ended, as ``adapt --json`` has one that was here."""
     return {
         "results": heard.results,
         "summary": end.get("summary"),

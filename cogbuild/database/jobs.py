@@ -22,6 +22,7 @@ __all__ = [
     "end",
     "find",
     "known_once",
+    "lately",
     "listed",
     "next_queued",
     "old",
@@ -147,6 +148,12 @@ def end(con: sqlite3.Connection, job: str, state: str, exit_code: int) -> None:
 def old(con: sqlite3.Connection, before: float) -> list[str]:
     """Return the IDs of the jobs that ended before the time *before*."""
     return [job for (job,) in con.execute("SELECT id FROM jobs WHERE ended < ? ORDER BY jid", (before,))]
+
+
+def lately(con: sqlite3.Connection, seconds: float) -> list[JobRow]:
+    """Return the jobs that ended so many seconds before the last one at most, whenever that was."""
+    rows = con.execute(_JOB + "WHERE ended >= (SELECT max(ended) FROM jobs) - ? ORDER BY jid", (seconds,))
+    return [_job(row) for row in rows]
 
 
 def drop(con: sqlite3.Connection, jobs: Iterable[str]) -> None:

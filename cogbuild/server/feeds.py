@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
-from cogbuild.server.messages import line_of
+from cogbuild.server.messages import is_end, line_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -108,6 +109,22 @@ def _opened(path: Path) -> Any:
     return path.open("ab", buffering=0)
 
 
+def _last_line(path: Path) -> bytes:
+    """Return the last whole line, empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            wanted = _PIECE
+            while True:
+                file.seek(max(0, size - wanted))
+                lines = file.read().rpartition(b"\n")[0].split(b"\n")
+                if len(lines) > 1 or wanted >= size:
+                    return lines[-1]
+                wanted *= 2
+    except FileNotFoundError:
+        return b""
+
+
 class Feeds:
     """The feeds of all jobs in a directory; those of jobs that have ended are files only."""
 
@@ -138,6 +155,13 @@ class Feeds:
         """Say the last message of a job. Raises ``OSError`` where there is no room for it."""
         self.open(job).end(last)
         self.close(job)
+
+    def has_end(self, job: str) -> bool:
+        """Whether the last message of a job says how it ended."""
+        try:
+            return is_end(json.loads(_last_line(self.path(job))))
+        except ValueError:  # there is none, or what a power cut left of one
+            return False
 
     def let_go(self, last: dict[str, Any]) -> None:
         """Say *last* to everybody who follows, and let go of them."""

@@ -33,6 +33,8 @@ PRIORITY = {UPLOAD: 20, ADAPT: 10, BACKFILL: 0}
 _TROUBLE = (CogbuildError, OSError, sqlite3.Error)
 #: Seconds until what such a trouble kept from being done is tried again.
 _PAUSE = 1.0
+#: Seconds before the last end of a job within which others may have ended and not said so.
+_LATELY = 3600.0
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -125,11 +127,20 @@ class Jobs:
             feed = self.feeds.open(row.id)
             if row.state == "running":
                 feed.say(status("The server was ended while it was at this; it begins again where it was"))
+        self._say_ends()
         # One thread is for what may wait: an upload never waits for it.
         for kinds in [(UPLOAD, ADAPT)] * self._size + [(BACKFILL,)]:
             thread = threading.Thread(target=self._serve, args=(kinds,), name=f"jobs-{kinds[0]}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _say_ends(self) -> None:
+        """Say how jobs ended of which a server before had no time to say it: whoever follows one waits for that."""
+        for row in jobs.lately(self.project.con, _LATELY):
+            if not self.feeds.has_end(row.id):
+                with contextlib.suppress(OSError):  # its row says it
+                    self.feeds.end(row.id, end_message(row.state, row.exit_code or 0))
+                self.feeds.close(row.id)
 
     def announce_stop(self) -> None:
         """Take nothing up any more, and let go of those who follow: they would hold the server up."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cogbuild.engine import Event
     from cogbuild.project import Project
 
-__all__ = ["Telling", "as_of_2021", "line_of", "status"]
+__all__ = ["Telling", "as_of_2021", "is_end", "line_of", "status"]
 
 
 def status(text: str) -> dict[str, Any]:
@@ -27,6 +27,11 @@ def status(text: str) -> dict[str, Any]:
 def line_of(message: dict[str, Any]) -> bytes:
     """Return a message as the line that is kept of it."""
     return json.dumps({**message, "at": round(time.time(), 3)}, separators=(",", ":")).encode() + b"\n"
+
+
+def is_end(message: dict[str, Any]) -> bool:
+    """Whether a message says how its job ended."""
+    return bool(message.get("event", {}).get("kind") == "end")
 
 
 def as_of_2021(line: bytes) -> dict[str, Any] | None:

@@ -240,3 +240,30 @@ app.Versioned = lambda app: app
 from cogbuild.__main__ import console
 console()
 """
+
+
+#: A server whose jobs end without a word on how.
+SILENT = """
+from cogbuild.cli import main
+from cogbuild.server.feeds import Feeds
+
+Feeds.end = lambda self, job, last: None
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_a_failed_job_that_does_not_say_so_is_a_failure(site: Sandbox) -> None:
+    """What the server knows of the job is asked for, and is what counts for the exit code, in words and in JSON."""
+    site.adapter("cog-test", FAILING)
+    program = site.root / "silent.py"
+    program.write_text(SILENT)
+    with Serving(site, program=program) as server:
+        words = ["build", site.root / "models" / "m", "--server", server.url, "--repo", "ada/m"]
+        built = command(site, *words)
+        assert (built.returncode, built.stdout.splitlines()[-1]) == (1, "failed"), built.stderr
+        built = command(site, *words, "--json")
+        assert (built.returncode, json.loads(built.stdout)["exit_code"]) == (1, 1)
+        job = json.loads(built.stdout)["job"]
+        assert command(site, "build", "--job", job, "--server", server.url).returncode == 1

@@ -108,6 +108,28 @@ def test_a_server_that_is_asked_to_stop_leaves_its_jobs_for_the_next(site: Site)
     site.check()
 
 
+def test_a_job_that_could_not_say_how_it_ended_says_it_with_the_next_server(site: Site) -> None:
+    """Killed between the end in the database and the last message, also within that; whoever follows hears of it once."""
+    server = site.start("--backfill", "off")
+    put(server.client, zip_of("break"))
+    asked = {"force": True, "adapters": ["one"]}
+    jobs = [server.client.post("/v2/adapt", json=asked).json()["job"] for _ in range(3)]
+    before = [followed(server.client, job) for job in jobs]
+    assert server.stop() == 0
+    for job, left in zip(jobs[:2], (0, 20), strict=True):
+        feed = site.data / "logs" / "jobs" / f"{job}.jsonl"
+        lines = feed.read_bytes().splitlines(keepends=True)
+        feed.write_bytes(b"".join(lines[:-1]) + lines[-1][:left])
+    for _ in range(2):
+        server = site.start("--backfill", "off")
+        after = [followed(server.client, job) for job in jobs]
+        assert [messages[:-1] for messages in after] == [messages[:-1] for messages in before]
+        ends = [messages[-1][1]["event"] for messages in after]
+        assert [(end["kind"], end["state"], end["exit_code"]) for end in ends] == [("end", "failed", 1)] * 3
+        assert ends[2] == before[2][-1][1]["event"]
+        server.stop()
+
+
 def test_an_upload_that_is_gone_fails_its_job(site: Site) -> None:
     """Where the disk lost what was sent, the job fails with that reason, and the model is not there."""
     server = site.start()
