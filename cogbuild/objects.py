@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cogbuild.copying import copy_durably, copy_hashed, copy_whole, make_read_only, remove, sync_directory
 from cogbuild.digest import LARGE, file_digest
 from cogbuild.errors.models import FileChangedWhileRead
-from cogbuild.errors.state import ObjectMissing, disk_error
+from cogbuild.errors.state import ObjectMissing, PlaceNotMade, disk_error
 from cogbuild.fingerprint.trees import Memo, read_tree, seen_as
 from cogbuild.hashed import Hashed, Looks, many, reads, wrong_with
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cogbuild.fingerprint.trees import Entry, Tree
 
-__all__ = ["TEMPORARY", "Finding", "Objects", "Published", "disk_errors", "half"]
+__all__ = ["TEMPORARY", "Finding", "Objects", "Published", "disk_errors", "half", "make_place"]
 
 #: How the names of what is not whole yet begin.
 TEMPORARY = ".tmp-"
@@ -58,6 +58,15 @@ def disk_errors(path: Path) -> Iterator[None]:
         if (error := disk_error(trouble, path)) is not None:
             raise error from trouble
         raise
+
+
+def make_place(directory: Path, option: str, mode: int = 0o777) -> None:
+    """Make a directory that somebody named with *option*. Raises ``PlaceNotMade`` where none can be."""
+    try:
+        directory.mkdir(mode, parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as trouble:
+        reason = "a file is there" if isinstance(trouble, FileExistsError) else trouble.strerror
+        raise PlaceNotMade(path=directory, reason=reason, option=option) from trouble
 
 
 def half(store: Path) -> Path:
@@ -298,6 +307,7 @@ class Objects:
                     self._sync_names(final)  # whoever made it may have been killed before it did
                     return Published(digest, size, final)
                 self.set_aside(final, f"{digest[:12]}-{os.urandom(3).hex()}")
+            make_place(self.artifacts, "artifact_store: in the settings")
             final.parent.mkdir(parents=True, exist_ok=True)
             new = half(self.artifacts)
             contents = {"": digest} if tree is None else {item.path: item.value for item in tree.entries}

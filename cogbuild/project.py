@@ -13,7 +13,7 @@ from cogbuild.database import Database, hints, models
 from cogbuild.digest import hexdigest
 from cogbuild.errors.state import NoDataDirectory
 from cogbuild.hashed import Hashed
-from cogbuild.objects import Objects, disk_errors
+from cogbuild.objects import Objects, disk_errors, make_place
 from cogbuild.place import DATA_DIRECTORY, data_directory
 from cogbuild.place import settings_file as _settings_file
 from cogbuild.spec import Settings, from_json, to_json
@@ -169,7 +169,7 @@ class Project:
     def make(self) -> None:
         """Make the data directory where it is not there."""
         with disk_errors(self.data):
-            self.data.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_place(self.data, "--data-dir or COGBUILD_DATA_DIR", 0o755)
             for name in ("logs", "work", "envs", "state"):
                 (self.data / name).mkdir(mode=0o755 if name == "logs" else 0o700, exist_ok=True)
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cogbuild.errors.housekeeping import BadAdapterName, DirectoryTaken
-from cogbuild.objects import disk_errors
+from cogbuild.objects import disk_errors, make_place
 from cogbuild.spec import ADAPTER_FILE
 from cogbuild.spec.names import is_adapter_name
 
@@ -86,7 +86,7 @@ def new_adapter(name: str, directory: Path, language: str) -> list[Path]:
     script, text = LANGUAGES[language]
     declaration = _DECLARATION.format(name=name, script=script, test=f"test.{script.rpartition('.')[2]}")
     with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_place(directory, "`cogbuild adapters new NAME DIR`")
         (directory / ADAPTER_FILE).write_text(declaration)
         (directory / script).write_text(text.format(name=name))
         os.chmod(directory / script, 0o755)  # noqa: S103 - a script that others may run too

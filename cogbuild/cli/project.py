@@ -53,11 +53,11 @@ def init(directory: str) -> None:
     root = Path(directory)
     new, added = _plan(root)
     _refuse_overwriting(root, new)
-    from cogbuild.objects import disk_errors
+    from cogbuild.objects import disk_errors, make_place
     from cogbuild.project import DATA_DIRECTORY, Project
 
     with disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
+        make_place(root, "`cogbuild init DIR`")
         for name, text in new.items():
             with (root / name).open("x", encoding="utf-8") as file:
                 file.write(text)

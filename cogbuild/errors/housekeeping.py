@@ -74,6 +74,7 @@ class FetchRefused(CogbuildError):
 
 class TargetRefused(CogbuildError):
     headline = "{path} can't be written"
+    hint = "name another place with -o"
 
 
 class TargetTaken(CogbuildError):

@@ -20,6 +20,7 @@ __all__ = [
     "NoDataDirectory",
     "ObjectDamaged",
     "ObjectMissing",
+    "PlaceNotMade",
     "ReadOnlyData",
     "StoresInUse",
     "disk_error",
@@ -60,6 +61,16 @@ class DatabaseBusy(StateError):
 class ReadOnlyData(StateError):
     headline = "the data directory can't be written"
     hint = "give this user the right to write there, or name another with --data-dir"
+
+
+class PlaceNotMade(StateError):
+    exit_code = 2
+    headline = "the directory {path} can't be made"
+    hint = "name another place with {option}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return why; the option stands in the hint."""
+        return [row for row in super().rows() if row[0] != "option"]
 
 
 class DiskTrouble(StateError):

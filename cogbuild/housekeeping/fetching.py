@@ -22,6 +22,7 @@ from cogbuild.errors.housekeeping import (
     TargetTaken,
 )
 from cogbuild.fingerprint.trees import content_digest
+from cogbuild.objects import make_place
 from cogbuild.planner.judged import artifact_file
 from cogbuild.remote import STORES, located
 from cogbuild.using import using
@@ -40,8 +41,8 @@ _CHUNK = 1 << 20
 def fetch(project: Project, made: Made, artifact: Artifact, target: Path, *, force: bool = False) -> Path:
     """Copy an artifact to *target*, or into it where that is a directory; return where it is.
 
-    What is there already stays, unless *force*. Raises ``TargetTaken``, ``ArtifactGone``, ``NotFetchable`` and
-    ``FetchRefused``.
+    What is there already stays, unless *force*. Raises ``TargetTaken``, ``TargetRefused``, ``PlaceNotMade``,
+    ``ArtifactGone``, ``NotFetchable`` and ``FetchRefused``.
     """
     target = Path(os.path.abspath(target))
     if target.is_dir():
@@ -50,13 +51,14 @@ def fetch(project: Project, made: Made, artifact: Artifact, target: Path, *, for
         raise TargetTaken(path=target)
     half = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_place(target.parent, "-o")
         _fill(project, made, artifact, half)
         _put(half, target, force=force)
     except OSError as trouble:
         raise TargetRefused(path=target, reason=trouble.strerror) from trouble
     finally:
-        _remove(half)
+        with contextlib.suppress(OSError):  # where nothing can be written, what is wrong is said already
+            _remove(half)
     return target
 
 

@@ -194,6 +194,21 @@ def test_a_read_only_disk_serves_what_is_fresh(box: Sandbox) -> None:
     assert box.ran() == ["a one"]
 
 
+def test_a_read_only_place_for_a_copy_is_told(box: Sandbox) -> None:
+    """It is that place that can't be written, and not the data directory."""
+    box.adapter("one")
+    model = box.add("a").model
+    box.adapt()
+    target = box.root / "elsewhere"
+    target.mkdir()
+    with read_only(target):
+        refused = command(box, "artifacts", "get", model, "one", "-o", str(target / "made"))
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"{target}/made can't be written\n  reason  Read-only file system\nhint: name another place with -o\n",
+    )
+
+
 @needs_steps
 def test_a_lost_write_of_a_large_file_is_told_once_and_heard(box: Sandbox) -> None:
     """The disk takes a large file while it is copied; an error on the way counts although the last fsync succeeds."""

@@ -216,6 +216,20 @@ def test_a_published_file_is_copied_out(box: Sandbox, cogbuild: Door) -> None:
     assert sorted(os.listdir(out)) == ["deep", "made.txt"]
 
 
+def test_a_target_that_can_not_be_is_told(box: Sandbox, cogbuild: Door) -> None:
+    """A path below a file, and one where the system makes nothing: named with the option, and no bug."""
+    model = built(box)
+    file = box.root / "file"
+    file.touch()
+    said = cogbuild("artifacts", "get", model, "one", "-o", file / "x")
+    assert (said.err, said.code) == (
+        f"the directory {file} can't be made\n  reason  a file is there\nhint: name another place with -o\n",
+        2,
+    )
+    said = cogbuild("artifacts", "get", model, "one", "-o", "/proc/x")
+    assert (said.err.splitlines()[0], said.code) == ("/proc/x can't be written", 2)
+
+
 def test_a_published_directory_is_copied_out(box: Sandbox, cogbuild: Door) -> None:
     """With its files, links and executable bits; --force takes the place of a directory as a whole."""
     script = "d=$COG_OUTPUT_DIR/pkg; mkdir -p $d/bin; echo x > $d/bin/x; chmod +x $d/bin/x; ln -s bin/x $d/l; echo $d"

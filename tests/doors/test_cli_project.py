@@ -181,3 +181,46 @@ def test_the_doctor_comes_to_any_directory(
     said = cogbuild("doctor")
     assert said.out.splitlines()[-1] == "project     none here: make one with `cogbuild init`"
     assert said.code == 0
+
+
+# -- places that can't be ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "option"),
+    [
+        (("init", "{file}/x"), "{file}/x", "`cogbuild init DIR`"),
+        (("init", "/proc/x"), "/proc/x", "`cogbuild init DIR`"),
+        (("adapters", "new", "mine", "{file}/x"), "{file}/x", "`cogbuild adapters new NAME DIR`"),
+        (("server", "--port", "0", "--data-dir", "{file}/x"), "{file}/x", "--data-dir or COGBUILD_DATA_DIR"),
+        (("--data-dir", "/proc/x", "models", "add", "{model}"), "/proc/x", "--data-dir or COGBUILD_DATA_DIR"),
+    ],
+)
+def test_a_directory_below_a_file_is_told(
+    box: Sandbox, cogbuild: Door, words: tuple[str, ...], path: str, option: str
+) -> None:
+    """A mistyped path is no bug: it is named, with the option that it came from."""
+    names = {"file": str(box.root / "file"), "model": str(box.model("a"))}
+    (box.root / "file").touch()
+    said = cogbuild(*(word.format(**names) for word in words))
+    reason = "No such file or directory" if path.startswith("/proc") else "Not a directory"
+    assert (said.code, said.err) == (
+        2,
+        f"the directory {path.format(**names)} can't be made\n  reason  {reason}\nhint: name another place with {option}\n",
+    )
+
+
+@pytest.mark.parametrize("place", ["/proc/nope", "{file}/x", "{file}"])
+def test_an_artifact_store_that_can_not_be_is_told(box: Sandbox, cogbuild: Door, place: str) -> None:
+    """The setting is named, nothing is called a bug, and the work is done once it is put right."""
+    file = box.root / "file"
+    file.touch()
+    box.adapter("count")
+    box.add("a")
+    box.configure(artifact_store=f"file://{place.format(file=file)}")
+    said = cogbuild("adapt")
+    assert said.code == 2
+    assert f"the directory {place.format(file=file)} can't be made\n" in said.err
+    assert said.err.endswith("hint: name another place with artifact_store: in the settings\n")
+    box.configure(artifact_store=f"file://{box.root}/store")
+    assert cogbuild("adapt").code == 0
