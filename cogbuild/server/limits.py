@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.access import BodyTooLarge, ClientTooSlow, FetchNotAllowed, TooManyUploads
+from cogbuild.server.grants import LOCAL
 from cogbuild.server.memory import PIECE
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from cogbuild.server.grants import Grant
     from cogbuild.spec import ServerSettings
 
 __all__ = ["Limits", "Patient", "check_fetch"]
@@ -51,7 +54,7 @@ class Limits:
         self.app = app
         self._settings = settings
         self._refuse = refuse
-        self._receiving = 0
+        self._receiving: Counter[str] = Counter()  # by token
         self._moved = asyncio.Condition()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,25 +72,27 @@ class Limits:
             if not upload:
                 await self.app(scope, _Counted(receive, settings, limit, setting), send)
                 return
-            async with self._place(settings) as leave:
+            async with self._place(settings, scope) as leave:
                 await self.app(scope, _Counted(receive, settings, limit, setting, leave), send)
         except CogbuildError as error:  # before the application was asked: it answers its own
             await self._refuse(scope, error)(scope, receive, send)
 
     @asynccontextmanager
-    async def _place(self, settings: ServerSettings) -> AsyncIterator[Callable[[], None]]:
+    async def _place(self, settings: ServerSettings, scope: Scope) -> AsyncIterator[Callable[[], None]]:
         """Hold one of the places of uploads until the body is there, which the yielded function is told, or all is over."""
+        token = _token(scope)
         try:
             async with asyncio.timeout(settings.patience), self._moved:
-                await self._moved.wait_for(lambda: self._receiving < self._settings().uploads)
-                self._receiving += 1
+                await self._moved.wait_for(lambda: self._has_place(token))
+                self._receiving[token] += 1
         except TimeoutError:
             raise TooManyUploads(uploads=settings.uploads) from None
         held = [True]
 
         def leave() -> None:
             if held.pop() if held else False:
-                self._receiving -= 1
+                self._receiving[token] -= 1
+                self._receiving += Counter()  # those that hold none are not remembered
                 wakers.append(asyncio.ensure_future(self._wake()))
 
         wakers: list[asyncio.Future[None]] = []
@@ -97,9 +102,21 @@ class Limits:
             leave()
             await asyncio.gather(*wakers)
 
+    def _has_place(self, token: str) -> bool:
+        """Whether a place is free, and not kept for others: one token has half of them at most, however slow its bodies are."""
+        uploads = self._settings().uploads
+        most = uploads if token == LOCAL.token else max(uploads // 2, 1)
+        return self._receiving.total() < uploads and self._receiving[token] < most
+
     async def _wake(self) -> None:
         async with self._moved:
-            self._moved.notify()
+            self._moved.notify_all()  # a place that is free is not one for each of those who wait
+
+
+def _token(scope: Scope) -> str:
+    """Return who asks, as the guard in front has found out."""
+    grant: Grant = scope.get("state", {}).get("grant", LOCAL)
+    return grant.token
 
 
 class _Counted:

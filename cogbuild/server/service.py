@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import threading
@@ -63,6 +64,8 @@ class Service:
             tell=self.numbers.job,
         )
         self.intake = Intake(project)
+        #: Held by whoever makes sense of the list of a model's files.
+        self.one_list = asyncio.Lock()
         self._reading = threading.Lock()
         self._adapters: dict[str, Adapter] | None = None  # that were usable last
         self._trouble = ""  # why they are not read anew, when the log was told last

@@ -15,6 +15,7 @@ from cogbuild.fingerprint.trees import Entry
 __all__ = ["DIGEST", "SentTree", "read_sent"]
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+_TOO_MANY = f"entries: there are more than {MAX_ENTRIES:,}"
 _MODEL = re.compile(r"[0-9a-f]{40}")
 
 
@@ -28,8 +29,12 @@ class SentTree(NamedTuple):
     force: bool
 
 
-def read_sent(body: bytes) -> SentTree:
+def read_sent(body: bytes | bytearray) -> SentTree:
     """Return the list of files that *body* holds as JSON. Raises ``BadTree``."""
+    # Before anything is made of it: two bytes of a list become 64 in memory. Four commas are what a file's row has at
+    # most with the one behind it; names may hold some too, and a list that is not too long leaves room for those.
+    _check(body.count(b"[") + body.count(b"{") <= MAX_ENTRIES + 3, _TOO_MANY)
+    _check(body.count(b",") <= 4 * MAX_ENTRIES, _TOO_MANY)
     # Not by a schema: names that are no text come as lone surrogates, which pydantic refuses.
     try:
         said: Any = json.loads(body)
@@ -43,7 +48,7 @@ def read_sent(body: bytes) -> SentTree:
     adapters, force = said.get("adapters"), said.get("force", False)
     _check(isinstance(model, str) and _MODEL.fullmatch(model), "model: 40 hex digits are wanted")
     _check(isinstance(rows, list) and rows, "entries: a list is wanted")
-    _check(len(rows) <= MAX_ENTRIES, f"entries: there are more than {MAX_ENTRIES:,}")
+    _check(len(rows) <= MAX_ENTRIES, _TOO_MANY)
     _check(
         wishes is None or (isinstance(wishes, str) and _bytes(wishes) is not None), "wishes: text is wanted"
     )

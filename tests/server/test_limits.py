@@ -16,11 +16,14 @@ from serving import asking, served
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.access import FetchNotAllowed
 from cogbuild.server import limits
+from cogbuild.server.grants import Grant
 from cogbuild.server.limits import Limits, Patient, check_fetch
 from cogbuild.spec import ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from starlette.types import Receive, Scope, Send
 
 UPLOAD = "/v1/repos/ada/shop/packages/"
 
@@ -104,6 +107,37 @@ def test_uploads_wait_for_a_place_and_others_do_not(at: tuple[str, int]) -> None
     finally:
         for con in slow:
             con.close()
+
+
+def test_one_token_leaves_places_for_others() -> None:
+    """It has half of them, and what it wants beyond waits until it has fewer itself."""
+    app = counting(ServerSettings(uploads=4, patience=2.0))
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        """Stand in for the guard: the token is in a header."""
+        if scope["type"] == "http":
+            token = dict(scope["headers"])[b"x-token"].decode()
+            scope.setdefault("state", {})["grant"] = Grant(token, "*", frozenset(["push"]))
+        await app(scope, receive, send)
+
+    def upload(at: tuple[str, int], token: str) -> socket.socket:
+        con = socket.create_connection(at, timeout=5)
+        head = f"PUT {UPLOAD} HTTP/1.1\r\nHost: a\r\nX-Token: {token}\r\nContent-Length: 2\r\n\r\nx"
+        con.sendall(head.encode())
+        return con
+
+    with served(named, http=Patient) as at:
+        slow = [upload(at, "slow") for _ in range(4)]
+        began = time.monotonic()
+        for token in ("one", "two"):
+            with upload(at, token) as con:
+                con.sendall(b"x")
+                assert con.recv(4096).split()[1] == b"200"
+        assert time.monotonic() - began < 1
+        for con in slow:
+            con.sendall(b"x")
+            with con:
+                assert con.recv(4096).split()[1] == b"200"
 
 
 def test_who_waits_too_long_for_a_place_hears_so() -> None:

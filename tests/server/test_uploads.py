@@ -9,7 +9,10 @@ import resource
 import socket
 import tempfile
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,8 @@ from cogbuild.fingerprint.trees import read_tree
 from cogbuild.project import Project
 from cogbuild.server import batches, intake
 from cogbuild.server.grants import make_token
+from cogbuild.server.trees import read_sent
+from cogbuild.server.v2 import uploads
 
 
 @pytest.fixture
@@ -423,6 +428,47 @@ def test_a_list_that_can_not_be_used_says_why(client: httpx.Client) -> None:
         body = json.dumps({"model": "0" * 40, "entries": [row]})
         answer = client.post("/v2/repos/ada/words/models", content=body)
         assert (answer.status_code, answer.json()["error"]["facts"]) == (422, {"problem": text})
+
+
+@pytest.mark.slow
+def test_a_list_that_is_too_long_is_not_made_anything_of(client: httpx.Client) -> None:
+    """Two bytes of it would be 64 in memory."""
+    head = b'{"model":"%s","entries":[' % (b"0" * 40)
+    for piece in (b"[],", b"{},", b'"ab",'):
+        body = head + piece * 5_000_000 + b"1]}"
+        tracemalloc.start()
+        try:
+            answer = client.post("/v2/repos/ada/words/models", content=body)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        told = {"problem": "entries: there are more than 1,000,000"}
+        assert (answer.status_code, answer.json()["error"]["facts"]) == (422, told)
+        assert peak < 3 * len(body)
+
+
+def test_lists_are_read_one_at_a_time(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several need in memory does not add up."""
+    reading: list[int] = []
+    most: list[int] = []
+
+    def read(body: bytes) -> Any:
+        reading.append(1)
+        most.append(len(reading))
+        time.sleep(0.02)
+        try:
+            return read_sent(body)
+        finally:
+            reading.pop()
+
+    monkeypatch.setattr(uploads, "read_sent", read)
+    send = partial(client.post, "/v2/repos/ada/words/models", content=b"{}")
+    threads = [threading.Thread(target=send) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 5
 
 
 def test_a_link_is_made_last_and_led_nowhere_else(client: httpx.Client, tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ async def model(user: str, name: str, request: Request, service: Here, once: Onc
     repo = checked_repo(f"{user}/{name}")
     if service.jobs.stopping:
         raise ServerStopping
-    sent = await run_in_threadpool(read_sent, await _body(request))
+    body = await _body(request)
+    async with service.one_list:  # in memory it is several times as large
+        sent = await run_in_threadpool(read_sent, body)
+    del body
     try:
         row = await run_in_threadpool(_started, service, request.state.grant, repo, sent, once)
     except ObjectsMissing as error:
@@ -167,13 +170,13 @@ async def model(user: str, name: str, request: Request, service: Here, once: Onc
     return Accepted(job=row.id, repo=repo, model=sent.model)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request) -> bytearray:
     body = bytearray()
     async for data in request.stream():
         body += data
         if len(body) > _MOST_OF_A_LIST:
             raise BodyTooLarge(limit=_MOST_OF_A_LIST)
-    return bytes(body)
+    return body
 
 
 def _started(service: Service, grant: Grant, repo: str, sent: SentTree, once: str | None) -> JobRow:
