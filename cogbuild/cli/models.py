@@ -19,6 +19,8 @@ from cogbuild.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cogbuild.database.models import EntryRow
     from cogbuild.library import Added
     from cogbuild.objects import Finding
@@ -231,11 +233,27 @@ def set_(
         return
     wish = Wish(cpu_image, names, all_adapters, [param(text) for text in params])
     found = change(output.project, _entries(output, model, repo), wish)
+    _note_inactive(output.project, names)
     if in_json:
         print_json({"models": [entry_json(new) for new in found]})
         return
     for new in found:
         click.echo(changed_line(new))
+
+
+def _note_inactive(project: Project, names: Iterable[str]) -> None:
+    """Say which *names* no active adapter has: they may come, or be mistyped."""
+    from difflib import get_close_matches
+
+    from cogbuild.errors import printable
+    from cogbuild.views.models import active_names
+
+    known = sorted(active_names(project)) if names else []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            closest = ", ".join(get_close_matches(name, known))
+            note = f"note: no active adapter is called {printable(name)}"
+            click.echo(f"{note}; closest: {closest}" if closest else note, err=True)
 
 
 # -- verify, rm -------------------------------------------------------------------------------------------------------

@@ -281,6 +281,20 @@ def test_what_is_wanted_can_be_changed(box: Sandbox, cogbuild: Door) -> None:
     assert sorted(box.ran()[1:]) == [" two", "a one"]
 
 
+def test_adapters_that_are_not_active_are_wanted_with_a_note(box: Sandbox, cogbuild: Door) -> None:
+    """They may come later, so the wish stands; who mistyped a name hears so, and of those like it."""
+    box.adapter("card")
+    broken = box.adapter("broken")
+    (broken / "cog-adapter.yaml").write_text("name: broken\nscript: is-away.sh\n")
+    model = box.add("a").model
+    said = cogbuild("models", "set", model, "--adapter", "crd", "--adapter", "card", "--adapter", "broken")
+    assert (said.code, said.text) == (0, "changed  local/a@ID\n")
+    assert said.err == "note: no active adapter is called crd; closest: card\n"
+    assert cogbuild("models", "ls", "--json").json["models"][0]["adapters"] == ["crd", "card", "broken"]
+    assert cogbuild("models", "set", model, "--adapter", "zz").err == "note: no active adapter is called zz\n"
+    assert cogbuild("models", "set", model, "--all-adapters").err == ""
+
+
 def test_damage_is_found_and_put_right(box: Sandbox, cogbuild: Door) -> None:
     """A flipped byte is named, exit code 3; adding the model again heals it."""
     box.add("a")
