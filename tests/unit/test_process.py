@@ -328,3 +328,34 @@ def test_import_starts_nothing_heavy() -> None:
     code = "import sys, cogbuild.process as p; p.Command; print('subprocess' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"False\n"
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
+def test_a_line_that_is_written_over_says_what_it_says_in_the_end(
+    cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A progress bar: its state is told once a second, and then the last one; wherever what is written is cut."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    heard: list[bytes] = []
+    taken = Lines(heard.append)
+    said = b"begin\r\n" + b"".join(b"\r %3d%%" % percent for percent in range(0, 101, 5)) + b"\nend\n"
+    for start in range(0, len(said), cut):
+        taken.feed(said[start : start + cut])
+        now[0] += cut * 0.05
+    taken.close()
+    assert (heard[0], heard[-2:]) == (b"begin", [b" 100%", b"end"])
+    states = heard[1:-2]
+    assert states == sorted(set(states))
+    assert set(states) <= {b" %3d%%" % percent for percent in range(0, 101, 5)}
+    assert (len(states) >= 4) == (cut < 1000)  # 126 bytes at 20 bytes a second
+    assert taken.last == b"end"
+
+
+def test_the_last_line_is_what_a_line_says_in_the_end() -> None:
+    """Also where nobody hears the lines, and where it has no end."""
+    taken = Lines()
+    taken.feed(b"first\nfetching\r 50%\r100%\r\n \n")
+    assert taken.last == b"100%"
+    taken.feed(b"no room\rgone")
+    assert taken.last == b"gone"
