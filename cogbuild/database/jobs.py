@@ -30,6 +30,7 @@ __all__ = [
     "set_model",
     "start",
     "under_way",
+    "unwant",
 ]
 
 #: The states that a job does not leave.
@@ -53,6 +54,11 @@ class JobRow:
     started: float | None
     ended: float | None
     exit_code: int | None
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether it was cancelled while it ran: it ends, and never begins again."""
+        return bool(self.request.get("cancelled"))
 
 
 _JOB = "SELECT jid, id, kind, state, priority, repo, model, request, owner, created, started, ended, exit_code FROM jobs "
@@ -135,6 +141,15 @@ def start(con: sqlite3.Connection, job: str) -> None:
 def requeue(con: sqlite3.Connection, jobs: Iterable[str]) -> None:
     """Say that jobs are to begin again."""
     con.executemany("UPDATE jobs SET state = 'queued', started = NULL WHERE id = ?", [(job,) for job in jobs])
+
+
+def unwant(con: sqlite3.Connection, job: str) -> None:
+    """Say that a job is to end which somebody works at; one that has ended stays as it is."""
+    con.execute(
+        "UPDATE jobs SET request = json_set(request, '$.cancelled', json('true')) "
+        "WHERE id = ? AND state IN ('queued', 'running')",
+        (job,),
+    )
 
 
 def end(con: sqlite3.Connection, job: str, state: str, exit_code: int) -> None:

@@ -62,6 +62,7 @@ class Active:
         self._lock = threading.Lock()
         self._run: Run | None = None
         self.stopped = threading.Event()
+        self.unwanted = False  # somebody cancelled it
 
     def about(self, model: str) -> None:
         """Say which model the job turned out to be about."""
@@ -120,6 +121,10 @@ class Jobs:
     def begin(self) -> None:
         """Take up what a server before left under way, and begin to work."""
         left = jobs.under_way(self.project.con)
+        for row in left:
+            if row.unwanted:
+                self._cancelled(row)
+        left = [row for row in left if not row.unwanted]
         again = [row.id for row in left if row.state == "running"]
         if again:
             self.project.database.write(lambda con: jobs.requeue(con, again))
@@ -219,13 +224,22 @@ class Jobs:
                 raise JobHasEnded(job=job, state=row.state)
             active = self._active.get(job)
             if active is None:
-                self._record(row, "cancelled", 130)
-                with contextlib.suppress(OSError):  # no room for a line: its row says it
-                    self.feeds.end(row.id, end_message("cancelled", 130))
-                self._clear(row)
+                self._cancelled(row)
         if active is not None:
-            active.cancel()
+            active.unwanted = True
+            try:
+                # Before the answer: a server that is ended meanwhile leaves it to the next one.
+                self.project.database.write(lambda con: jobs.unwant(con, job))
+            finally:
+                active.cancel()
         return self.find(job)
+
+    def _cancelled(self, row: JobRow) -> None:
+        """End a job that nobody works at."""
+        self._record(row, "cancelled", 130)
+        with contextlib.suppress(OSError):  # no room for a line: its row says it
+            self.feeds.end(row.id, end_message("cancelled", 130))
+        self._clear(row)
 
     def busy(self) -> bool:
         """Whether somebody waits for a job: uploads and what was asked for, not what may wait."""
@@ -304,14 +318,15 @@ class Jobs:
             told = error_of(trouble, self.project.data)
             state, last = "failed", end_message("failed", told.exit_code, error=told)
         try:
-            self._over(active.row, state, last)
+            self._over(active, state, last)
         finally:
             with self._turn:  # only now: until its end is kept it is no job that nobody works at
                 self._active.pop(active.row.id, None)
 
-    def _over(self, row: JobRow, state: str, last: dict[str, Any]) -> None:
+    def _over(self, active: Active, state: str, last: dict[str, Any]) -> None:
         """Keep and say how a job ended that was worked at. What a server that stops can't keep is left to the next one."""
-        if state == "cancelled" and self.stopping:
+        row = active.row
+        if state == "cancelled" and self.stopping and not active.unwanted:
             self._insist(lambda: self.project.database.write(lambda con: jobs.requeue(con, [row.id])))
         elif self._insist(lambda: self._record(row, state, last["event"]["exit_code"])):
             self._insist(lambda: self.feeds.end(row.id, last))

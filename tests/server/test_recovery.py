@@ -108,6 +108,37 @@ def test_a_server_that_is_asked_to_stop_leaves_its_jobs_for_the_next(site: Site)
     site.check()
 
 
+#: Does not end when it is asked to.
+STUBBORN = """#!/bin/sh
+trap '' TERM
+echo "$COG_REPO_NAME {name}" >> {ran}
+while [ ! -e {go} ]; do sleep 0.02; done
+echo x > "$COG_OUTPUT_DIR/x"
+echo "$COG_OUTPUT_DIR/x"
+"""
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["ended", "killed"])
+def test_a_cancelled_job_is_not_taken_up_again(site: Site, kill: bool) -> None:
+    """Its adapter still ran when the server was ended; that it was cancelled had been answered by then."""
+    site.adapter("one", STUBBORN)
+    server = site.start("--backfill", "off")
+    job, _ = _begun(site, server, "x")
+    assert server.client.delete(f"/v2/jobs/{job}").json()["state"] == "running"
+    if kill:
+        server.kill()
+    else:
+        assert server.stop() == 0
+    site.go.touch()
+    server = site.start("--backfill", "off")
+    assert server.client.get(f"/v2/jobs/{job}").json()["state"] == "cancelled"
+    assert followed(server.client, job)[-1][1]["event"]["state"] == "cancelled"
+    assert server.client.delete(f"/v2/jobs/{job}").status_code == 409
+    server.stop()
+    site.check()
+    assert site.ran() == ["words one", "words test"]
+
+
 def test_a_job_that_could_not_say_how_it_ended_says_it_with_the_next_server(site: Site) -> None:
     """Killed between the end in the database and the last message, also within that; whoever follows hears of it once."""
     server = site.start("--backfill", "off")
