@@ -14,6 +14,7 @@ __all__ = [
     "JobHasEnded",
     "ModelTestFailed",
     "ObjectsMissing",
+    "OtherRequest",
     "PlaceUnknown",
     "ServerPartsMissing",
     "ServerStopping",
@@ -99,6 +100,11 @@ class ModelTestFailed(CogbuildError):
 class UnknownJob(CogbuildError):
     headline = "no job has the ID {job}"
     status: ClassVar[int] = 404
+
+
+class OtherRequest(CogbuildError):
+    headline = "the Idempotency-Key {key} is that of another request, which began the job {job}"
+    hint = "send the same request again, or another key with it"
 
 
 class JobHasEnded(CogbuildError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import secrets
 import sqlite3
@@ -10,8 +11,9 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cogbuild.database import jobs, models
+from cogbuild.digest import hexdigest
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.server import JobHasEnded, UnknownJob
+from cogbuild.errors.server import JobHasEnded, OtherRequest, UnknownJob
 from cogbuild.report.wire import end_message
 from cogbuild.server.feeds import Feeds
 from cogbuild.server.messages import status
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from cogbuild.report.summary import Summary
     from cogbuild.tasks.running import Run
 
-__all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Ending", "Jobs"]
+__all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Ending", "Jobs", "Once"]
 
 UPLOAD, ADAPT, BACKFILL = "upload", "adapt", "backfill"
 #: Who goes first.
@@ -43,6 +45,23 @@ class Ending(NamedTuple):
 
     exit_code: int
     summary: Summary | None = None
+
+
+class Once(NamedTuple):
+    """The name that a request goes by, however often it is sent, and what it says."""
+
+    key: str
+    said: str
+
+    @classmethod
+    def of(cls, key: str | None, *said: str | dict[str, Any] | None) -> Once | None:
+        """Return the name of the request that says this, None where it has none."""
+        return None if key is None else cls(key, hexdigest(json.dumps(said, sort_keys=True).encode()))
+
+    def check(self, row: JobRow) -> None:
+        """Raise ``OtherRequest`` where the job is that of another request."""
+        if row.request.get("said", self.said) != self.said:
+            raise OtherRequest(key=self.key, job=row.id)
 
 
 class Cancelled(Exception):
@@ -175,34 +194,45 @@ class Jobs:
         repo: str | None = None,
         model: str | None = None,
         owner: str = "",
-        once: str | None = None,
+        once: Once | None = None,
         job: str | None = None,
     ) -> JobRow:
-        """Queue a job and return it. The same *owner* and *once* give the job that they gave before."""
+        """Queue a job and return it. The same *owner* and *once* give the job that they gave before.
+
+        Raises ``OtherRequest``.
+        """
         job = job or self.new_id()
         self.feeds.open(job)
-        row = self.project.database.write(
-            lambda con: jobs.add(
-                con,
-                job=job,
-                kind=kind,
-                priority=PRIORITY[kind],
-                repo=repo,
-                model=model,
-                request=request,
-                owner=owner,
-                once=once,
+        row: JobRow | None = None
+        try:
+            row = self.project.database.write(
+                lambda con: jobs.add(
+                    con,
+                    job=job,
+                    kind=kind,
+                    priority=PRIORITY[kind],
+                    repo=repo,
+                    model=model,
+                    request=request if once is None else {**request, "said": once.said},
+                    owner=owner,
+                    once=once.key if once is not None else None,
+                )
             )
-        )
-        if row.id != job:
-            self.feeds.close(job)
+        finally:
+            if row is None or row.id != job:
+                self.feeds.close(job)
+        if once is not None:
+            once.check(row)
         with self._turn:
             self._turn.notify_all()
         return row
 
-    def known(self, owner: str, once: str | None) -> JobRow | None:
-        """Return the job that *owner* asked for before under *once*."""
-        return jobs.known_once(self.project.con, owner, once)
+    def known(self, owner: str, once: Once | None) -> JobRow | None:
+        """Return the job that *owner* asked for before under *once*. Raises ``OtherRequest``."""
+        row = jobs.known_once(self.project.con, owner, once.key) if once is not None else None
+        if row is not None and once is not None:
+            once.check(row)
+        return row
 
     @staticmethod
     def new_id() -> str:

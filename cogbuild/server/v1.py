@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from cogbuild import library
 from cogbuild.database import models
@@ -54,13 +55,17 @@ async def upload(user: str, name: str, request: Request, service: Here) -> Strea
     job = service.jobs.new_id()
     fields = await receive_form(request, service.intake.zip_for(job))
     asked = {"size": fields.size, "adapters": fields.all("adapter") or None}
-    return StreamingResponse(
-        _told(
-            service,
-            service.jobs.submit(UPLOAD, asked, repo=repo, owner=request.state.grant.token, job=job).id,
-        ),
-        media_type="application/x-ndjson",
-    )
+    # Not here: it waits for the database as long as another process holds that.
+    await run_in_threadpool(_submit, service, job, asked, repo, request.state.grant.token)
+    return StreamingResponse(_told(service, job), media_type="application/x-ndjson")
+
+
+def _submit(service: Service, job: str, asked: dict[str, Any], repo: str, owner: str) -> None:
+    try:
+        service.jobs.submit(UPLOAD, asked, repo=repo, owner=owner, job=job)
+    except BaseException:
+        service.intake.forget(job)
+        raise
 
 
 async def _told(service: Service, job: str) -> AsyncIterator[bytes]:

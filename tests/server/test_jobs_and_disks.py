@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sqlite3
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from site_of_tests import Site, followed, put, zip_of
+from site_of_tests import Site, followed, listed, put, zip_of
 
 from cogbuild.database import jobs as job_rows
+from cogbuild.digest import hexdigest
 from cogbuild.server import feeds, jobs, messages
 from cogbuild.server.messages import status
 
@@ -77,6 +80,42 @@ def test_a_full_disk_costs_no_job_its_end_and_no_thread_its_life(
     assert (
         followed(client, client.post("/v2/adapt", json={}).json()["job"])[-1][1]["event"]["state"] == "done"
     )
+
+
+@pytest.mark.slow
+def test_what_was_sent_for_a_job_that_can_not_be_kept_is_let_go_of(
+    client: httpx.Client, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is refused, and neither its files nor its feed stay until the next start."""
+    opened: list[str] = []
+    closed: list[str] = []
+    for name, heard in (("open", opened), ("close", closed)):
+        monkeypatch.setattr(feeds.Feeds, name, _heard(getattr(feeds.Feeds, name), heard))
+    monkeypatch.setattr(job_rows, "add", _fails(job_rows.add, FULL, 2))
+    (model,) = listed(client)
+    with zipfile.ZipFile(io.BytesIO(zip_of("x"))) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    entries = [
+        {"path": name, "kind": "f", "digest": hexdigest(data), "size": len(data)}
+        for name, data in sorted(files.items())
+    ]
+    asked = {"model": model["id"], "entries": entries}
+    zipped = {"file": ("m.zip", zip_of("y"))}
+    assert client.put("/v1/repos/ada/words/packages/", files=zipped).status_code == 503
+    assert client.post("/v2/repos/ada/words/models", json=asked).status_code == 503
+    assert [path.name for path in (site.data / "uploads").iterdir() if path.name != "sent"] == []
+    assert len(opened) == 2
+    assert closed == opened
+    job = client.post("/v2/repos/ada/words/models", json=asked).json()["job"]
+    assert followed(client, job)[-1][1]["event"]["state"] == "done"
+
+
+def _heard(what: Callable[..., Any], jobs: list[str]) -> Callable[..., Any]:
+    def hearing(self: feeds.Feeds, job: str) -> Any:
+        jobs.append(job)
+        return what(self, job)
+
+    return hearing
 
 
 class _Short:

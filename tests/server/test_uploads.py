@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import socket
+import sqlite3
 import tempfile
 import threading
 import time
@@ -311,6 +312,34 @@ def test_contents_are_not_waited_for_for_ever(site: Site, monkeypatch: pytest.Mo
     assert not [thread for thread in threading.enumerate() if thread.name == "intake"]
 
 
+def test_a_key_is_that_of_one_request(client: httpx.Client) -> None:
+    """Another request under the same key is refused in words, and the first is still known by it."""
+    model = put(client, zip_of("x"))[-1]["model"]["id"]
+    key = {"Idempotency-Key": "k1"}
+    tree = {"model": model, "entries": _entries(_files("x"))}
+    requests: list[tuple[str, dict[str, Any]]] = [
+        ("/v2/adapt", {"force": True}),
+        ("/v2/repos/ada/words/models", tree),
+    ]
+    job = client.post("/v2/adapt", json={}, headers=key).json()["job"]
+    for url, asked in requests:
+        refused = client.post(url, json=asked, headers=key)
+        words = f"the Idempotency-Key k1 is that of another request, which began the job {job}\n"
+        assert (refused.status_code, refused.json()["text"].startswith(words)) == (422, True), refused.text
+    assert client.post("/v2/adapt", json={}, headers=key).json()["job"] == job
+    key = {"Idempotency-Key": "k2"}
+    first = client.post("/v2/repos/ada/words/models", json=tree, headers=key)
+    assert first.status_code == 202
+    for url, asked in (
+        ("/v2/repos/ada/other/models", tree),
+        ("/v2/repos/ada/words/models", {**tree, "force": True}),
+        ("/v2/repos/ada/words/models", {**tree, "wishes": "adapters: [one]\n"}),
+    ):
+        assert client.post(url, json=asked, headers=key).status_code == 422
+    assert client.post("/v2/repos/ada/words/models", json=tree, headers=key).json() == first.json()
+    assert followed(client, first.json()["job"])[-1][1]["event"]["state"] == "done"
+
+
 def _batch(*contents: bytes, more: bytes = b"") -> bytes:
     rows = [[hexdigest(data), len(data)] for data in contents]
     return json.dumps(rows).encode() + b"\n" + b"".join(contents) + more
@@ -532,6 +561,28 @@ def test_pairs_are_built_when_they_are_asked_for(site: Site, client: httpx.Clien
         assert (end["event"]["state"], site.ran()) == ("done", ran)
     for wrong in ({"adapters": ["three"]}, {"repos": ["ada/no"]}, {"models": ["1234567"]}):
         assert client.post("/v2/adapt", json=wrong).status_code == 404
+
+
+@pytest.mark.slow
+def test_an_upload_that_waits_for_the_database_holds_nobody_up(site: Site, client: httpx.Client) -> None:
+    """Another process writes to it meanwhile; who asks for anything else is answered."""
+    put(client, zip_of("x"))
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(put(client, zip_of("y"))[-1]["type"]))
+    other = sqlite3.connect(site.data / "cog.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        thread.start()
+        eventually(lambda: list((site.data / "uploads").glob("*.zip")))
+        for _ in range(5):
+            time.sleep(0.1)
+            assert client.get("/ping", timeout=5).text == "pong"
+        assert said == []
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+        thread.join()
+    assert said == ["model"]
 
 
 def test_side_by_side(site: Site, client: httpx.Client) -> None:

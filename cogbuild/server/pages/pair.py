@@ -21,7 +21,7 @@ from cogbuild.report.models import facts as model_facts
 from cogbuild.report.models import fidelity_words
 from cogbuild.report.words import age, amount, reason_text, span
 from cogbuild.server.access import Guarded, needs
-from cogbuild.server.jobs import ADAPT
+from cogbuild.server.jobs import ADAPT, Once
 from cogbuild.server.pages.cells import MEANINGS, cell_of, content_link, model_link, pair_link
 from cogbuild.server.pages.rendering import checked_form, render
 from cogbuild.server.service import Here, Service
@@ -306,6 +306,6 @@ def _begin(
         repo=repo,
         model=entry.model,
         owner=request.state.grant.token,
-        once=f"page:{fields['once']}" if fields.get("once") else None,
+        once=Once.of(f"page:{fields['once']}" if fields.get("once") else None, ADAPT, asked),
     )
     return RedirectResponse(pair_link(entry, names[0]) if names else model_link(entry), 303)

@@ -14,6 +14,7 @@ from cogbuild.errors.models import UnknownModel, UnknownRepo
 from cogbuild.errors.server import ServerStopping
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.jobs import ADAPT
+from cogbuild.server.jobs import Once as Named
 from cogbuild.server.service import Here, Service
 from cogbuild.server.v2.uploads import Accepted, Once
 from cogbuild.spec.names import checked_repo
@@ -45,7 +46,8 @@ def adapt(asked: Adapt, request: Request, service: Here, once: Once = None) -> A
     if service.jobs.stopping:
         raise ServerStopping
     grant: Grant = request.state.grant
-    known = service.jobs.known(grant.token, once)
+    named = Named.of(once, ADAPT, asked.model_dump())
+    known = service.jobs.known(grant.token, named)
     if known is not None:
         return Accepted(job=known.id, repo=known.repo, model=known.model)
     active = service.adapters()
@@ -60,7 +62,7 @@ def adapt(asked: Adapt, request: Request, service: Here, once: Once = None) -> A
         repo=repos[0] if len(repos) == 1 else None,
         model=next(iter(ids)) if len(ids) == 1 else None,
         owner=grant.token,
-        once=once,
+        once=named,
     )
     return Accepted(job=row.id, repo=row.repo, model=row.model)
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
+from cogbuild.digest import hexdigest
 from cogbuild.errors.access import BodyTooLarge
 from cogbuild.errors.server import ObjectsMissing, ServerStopping
 from cogbuild.server.access import Guarded, needs
@@ -17,6 +18,7 @@ from cogbuild.server.answers import error_json
 from cogbuild.server.batches import receive_batch
 from cogbuild.server.forms import receive_content
 from cogbuild.server.jobs import UPLOAD
+from cogbuild.server.jobs import Once as Named
 from cogbuild.server.service import Here
 from cogbuild.server.trees import read_sent
 from cogbuild.spec.names import checked_repo
@@ -180,15 +182,20 @@ async def _body(request: Request) -> bytearray:
 
 
 def _started(service: Service, grant: Grant, repo: str, sent: SentTree, once: str | None) -> JobRow:
-    known = service.jobs.known(grant.token, once)
+    asked = {"adapters": sent.adapters, "force": sent.force}
+    wishes = hexdigest(sent.wishes) if sent.wishes is not None else None
+    named = Named.of(once, UPLOAD, repo, sent.model, wishes, asked)
+    known = service.jobs.known(grant.token, named)
     if known is not None:
         return known
     job = service.jobs.new_id()
     service.intake.assemble(job, sent.entries, sent.wishes, grant=grant, repo=repo)
-    asked = {"adapters": sent.adapters, "force": sent.force}
-    row = service.jobs.submit(
-        UPLOAD, asked, repo=repo, model=sent.model, owner=grant.token, once=once, job=job
-    )
-    if row.id != job:  # asked twice at the same moment
-        service.intake.forget(job)
+    row: JobRow | None = None
+    try:
+        row = service.jobs.submit(
+            UPLOAD, asked, repo=repo, model=sent.model, owner=grant.token, once=named, job=job
+        )
+    finally:
+        if row is None or row.id != job:  # it can't be begun, or was asked for twice at the same moment
+            service.intake.forget(job)
     return row
