@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import io
+import os
 import re
+import socket
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,6 +24,7 @@ from cogbuild.database import pairs
 from cogbuild.server.app import create_app
 from cogbuild.server.grants import make_token
 from cogbuild.server.service import Service
+from cogbuild.using import alone
 
 if TYPE_CHECKING:
     from conftest import Sandbox
@@ -106,6 +112,50 @@ def test_what_was_damaged_is_not_sent_to_its_end(
     assert "its content changed" in lost.json()["text"]
     box.adapt(force=True)
     assert client.get(url).content == whole
+
+
+@pytest.mark.slow
+def test_who_stops_reading_stops_nobody_else(box: Sandbox, project: Project, client: httpx.Client) -> None:
+    """`cache gc` collects meanwhile; an open file is sent to its end all the same, and closed when its reader has gone."""
+    adapter(box, "big", 'head -c 30000000 /dev/zero > "$COG_OUTPUT_DIR/big"\necho "$COG_OUTPUT_DIR/big"')
+    adapter(
+        box,
+        "dir",
+        'mkdir "$COG_OUTPUT_DIR/d"; cd "$COG_OUTPUT_DIR/d"; head -c 30000000 /dev/zero > large; echo "$PWD"',
+    )
+
+    def begun(name: str) -> socket.socket:
+        con = socket.create_connection((client.base_url.host, client.base_url.port or 0), 20)
+        path = f"/v2/artifacts/{model(project)}/{name}/content"
+        con.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        assert con.recv(100).startswith(b"HTTP/1.1 200 ")
+        return con
+
+    def held() -> int:
+        places = []
+        for item in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                places.append(os.readlink(item))
+        return sum(place.startswith(str(project.objects.artifacts)) for place in places)
+
+    with begun("big") as whole, begun("big") as gone, begun("dir") as folder:
+        time.sleep(0.3)  # until no more goes into the connections
+        assert held() == 3
+        with alone(project.data) as collects:
+            assert collects
+        gone.close()
+        folder.close()
+        deadline = time.monotonic() + 10
+        while held() > 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert held() == 1
+        (kept,) = project.objects.artifacts.rglob("big")
+        kept.unlink()
+        size = 0
+        while data := whole.recv(1 << 20):
+            size += len(data)
+        assert 30_000_000 < size < 30_002_000
+        kept.write_bytes(bytes(30_000_000))  # the store is looked through at the end of each test
 
 
 class Elsewhere(BaseHTTPRequestHandler):

@@ -264,6 +264,7 @@ def _send(client: httpx.Client, files: dict[str, bytes]) -> None:
         client.put(f"/v2/objects/{hexdigest(data)}?repo=ada/words", content=data)
 
 
+@pytest.mark.slow
 def test_contents_are_on_the_disk_once(site: Site, client: httpx.Client) -> None:
     """What a model that was let in holds waits no longer; what else was sent does, and what a failed model holds."""
     files, url = _files("wait x"), "/v2/repos/ada/words/models"
@@ -283,6 +284,7 @@ def test_contents_are_on_the_disk_once(site: Site, client: httpx.Client) -> None
     assert hexdigest(b"fail") in _sent(site)
 
 
+@pytest.mark.slow
 def test_a_token_that_reads_nothing_is_told_what_to_send_again(site: Site, client: httpx.Client) -> None:
     """What it had sent for one upload is no longer there for another that counted on it."""
     with Project(site.data) as project:
