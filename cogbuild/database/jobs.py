@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "ENDED",
@@ -109,12 +110,16 @@ def find(con: sqlite3.Connection, job: str) -> JobRow | None:
     return _job(row) if row else None
 
 
-def listed(con: sqlite3.Connection, *, before: int | None = None, limit: int = 100) -> list[JobRow]:
-    """Return jobs, the newest first; those before the number *before* where it is given."""
-    rows = con.execute(
-        _JOB + "WHERE jid < ? ORDER BY jid DESC LIMIT ?", (2**62 if before is None else before, limit)
-    )
-    return [_job(row) for row in rows]
+def listed(
+    con: sqlite3.Connection,
+    *,
+    before: int | None = None,
+    limit: int = 100,
+    reads: Callable[[JobRow], bool] = lambda _: True,
+) -> list[JobRow]:
+    """Return so many jobs of which *reads* says yes, the newest first; those before the number *before* where it is given."""
+    rows = con.execute(_JOB + "WHERE jid < ? ORDER BY jid DESC", (2**62 if before is None else before,))
+    return list(islice(filter(reads, map(_job, rows)), limit))
 
 
 def under_way(con: sqlite3.Connection) -> list[JobRow]:

@@ -73,6 +73,33 @@ def test_who_starts_a_job_may_follow_and_cancel_it(box: Sandbox) -> None:
                 assert [item.status_code for item in said] == [404, 404, 404]
 
 
+def test_pages_of_jobs_count_only_those_that_may_be_read(box: Sandbox) -> None:
+    """However many others have, the pages are full and end, and what leads from one to the next is an ID."""
+    with box.project() as project:
+        service = Service(project, backfill="off")
+        with served(create_app(service), lifespan="on") as (host, port):
+            token, row = make_token(project, "bob/other", ["read", "adapt"], seconds=60)
+
+            def submit(owner: str) -> str:
+                return service.jobs.submit("adapt", {}, repo="ada/secret", owner=owner).id
+
+            for _ in range(3):
+                submit("somebody")
+            mine = []
+            for _ in range(3):
+                mine.append(submit(row.id))
+                submit("somebody")
+            other = submit("somebody")
+            headers = {"Authorization": f"Bearer {token}"}
+            with httpx.Client(base_url=f"http://{host}:{port}", headers=headers, timeout=20) as client:
+                first = client.get("/v2/jobs?limit=2").json()
+                assert ([job["job"] for job in first["jobs"]], first["next"]) == ([mine[2], mine[1]], mine[1])
+                second = client.get(f"/v2/jobs?limit=2&before={first['next']}").json()
+                assert ([job["job"] for job in second["jobs"]], second["next"]) == ([mine[0]], None)
+                assert client.get(f"/v2/jobs?before={other}").status_code == 404
+                assert "Older" not in client.get("/jobs", headers={"Accept": "text/html"}).text
+
+
 def filled(value: Any, by: dict[str, str]) -> Any:
     """Return a path or a body with parameters put in."""
     if isinstance(value, dict):

@@ -56,19 +56,20 @@ def _shown(grant: Grant, row: JobRow) -> dict[str, Any]:
 
 @router.get("/jobs")
 @needs("read")
-def jobs(
-    request: Request, service: Here, before: Annotated[int | None, Query(ge=0, le=2**62)] = None
-) -> Response:
-    """List jobs, the newest first; so many are looked through, of which those are shown that may be read."""
-    rows = job_rows.listed(service.project.con, before=before, limit=_ROWS)
+def jobs(request: Request, service: Here, before: Annotated[str | None, Query()] = None) -> Response:
+    """List jobs that may be read, the newest first."""
     grant: Grant = request.state.grant
-    shown = [_shown(grant, row) for row in rows if _reads(grant, row)]
+    number = _found(service, request, before).jid if before is not None else None
+    rows = job_rows.listed(
+        service.project.con, before=number, limit=_ROWS, reads=lambda row: _reads(grant, row)
+    )
+    shown = [_shown(grant, row) for row in rows]
     return render(
         request,
         "jobs.html",
         here="jobs",
         rows=shown,
-        older=f"/jobs?before={rows[-1].jid}" if len(rows) == _ROWS else None,
+        older=f"/jobs?before={rows[-1].id}" if len(rows) == _ROWS else None,
         busy=any(row["state"] in ("queued", "running") for row in shown),
     )
 

@@ -57,14 +57,15 @@ def _reads(grant: Grant, row: JobRow) -> bool:
 def listed(
     request: Request,
     service: Here,
-    before: Annotated[int | None, Query(ge=0, lt=1 << 62)] = None,
+    before: Annotated[str | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
     """Return jobs that this token may read, the newest first; `next` is the `before` of the next page."""
-    rows = jobs.listed(service.project.con, before=before, limit=limit)
-    grant = request.state.grant
-    mine = [job_json(row) for row in rows if _reads(grant, row)]
-    return {"jobs": mine, "next": rows[-1].jid if len(rows) == limit else None}
+    grant: Grant = request.state.grant
+    # By the ID and not by the number, which tells how many jobs others have.
+    number = _found(service, request, before).jid if before is not None else None
+    rows = jobs.listed(service.project.con, before=number, limit=limit, reads=lambda row: _reads(grant, row))
+    return {"jobs": [job_json(row) for row in rows], "next": rows[-1].id if len(rows) == limit else None}
 
 
 @router.get("/{job}", summary="Show a job")
