@@ -74,9 +74,13 @@ def server(
     project = Project(Path(data), environ=environ)
     _check_tokens(project, host)
     sock = _listening(host, port)
-    service = Service(project, directories=directories, jobs=jobs, backfill=backfill)
-    service.take()
-    service.adapters()  # what can't be used is said now, not with the first upload
+    try:
+        service = Service(project, directories=directories, jobs=jobs, backfill=backfill)
+        service.take()
+        service.adapters()  # what can't be used is said now, not with the first upload
+    except BaseException:
+        sock.close()
+        raise
     address = f"[{host}]" if ":" in host else host
     click.echo(f"serving {data} on http://{address}:{sock.getsockname()[1]}")
     serve(service, sock, tokens=not is_loopback(host))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cogbuild.client.sending import _requests
@@ -12,6 +12,7 @@ from cogbuild.server.batches import MOST, MOST_BYTES
 SIZES = st.one_of(st.integers(0, 300), st.integers(60_000, 70_000), st.integers(0, 5_000_000))
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(SIZES, max_size=60), st.integers(0, 1200))
 def test_each_file_is_in_one_request_and_large_ones_are_alone(sizes: list[int], empty: int) -> None:
     """What a server takes at once is never exceeded, and as few requests are made as that allows, or nearly."""
