@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from site_of_tests import Site, followed, listed, put, zip_of
+from site_of_tests import Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.database import jobs as job_rows
 from cogbuild.digest import hexdigest
@@ -104,8 +104,8 @@ def test_what_was_sent_for_a_job_that_can_not_be_kept_is_let_go_of(
     assert client.put("/v1/repos/ada/words/packages/", files=zipped).status_code == 503
     assert client.post("/v2/repos/ada/words/models", json=asked).status_code == 503
     assert [path.name for path in (site.data / "uploads").iterdir() if path.name != "sent"] == []
-    assert len(opened) == 2
-    assert closed == opened
+    assert len(set(opened)) >= 2  # an earlier job may say its last word only now
+    assert eventually(lambda: set(opened) <= set(closed), 10)
     job = client.post("/v2/repos/ada/words/models", json=asked).json()["job"]
     assert followed(client, job)[-1][1]["event"]["state"] == "done"
 
