@@ -236,6 +236,8 @@ class Cache:
             return self._thread.submit(call, *arguments)
 
     def _tried(self, action: Any) -> Any:  # noqa: PLR0911 - one answer for each kind of trouble
+        if self._opened is None and not self.root.parent.is_dir():
+            return None  # nothing was ever kept; who only looks makes no data directory
         for _ in range(_TRIES):
             if self._unusable:
                 return None

@@ -86,11 +86,11 @@ def adapt(
 
     planner = output.planner(directories)
     plan = planner.plan(Selection(models, repos, names, force), dry=dry_run)
-    known_repos(output.project, repos)
+    known_repos(planner.project, repos)
     if dry_run:
         _foretell(plan, in_json=in_json)
         return
-    _run(output.project, plan, jobs=jobs, fail_fast=fail_fast, in_json=in_json)
+    _run(planner.project, plan, jobs=jobs, fail_fast=fail_fast, in_json=in_json)
 
 
 def _adapt_there(

@@ -37,7 +37,7 @@ def ls(output: Output, *, in_json: bool) -> None:
     from cogbuild.cli.adapters_shown import adapter_json, adapter_lines
     from cogbuild.lacking import lacks
 
-    project = output.project
+    project = output.project_or_new
     found = survey(project)
     made = _made(project)
     others = _inactive(project, found)
@@ -129,7 +129,7 @@ def check(output: Output, *, directory: str, model: str | None, quick: bool, in_
     from cogbuild.housekeeping.trial import tiny, trial
 
     with tiny(os.environ) as (own, tiny_id):
-        project = output.project if model is not None else own
+        project = output.project_or_new if model is not None else own
         place = directory_of(project, directory, Path.cwd())
         needs = load(own, place).spec.needs
         if needs and model is None:
@@ -240,8 +240,8 @@ def test(output: Output, *, directory: str, model: str, repos: tuple[str, ...], 
     from cogbuild.cli.adapters_shown import run_json, run_lines
     from cogbuild.housekeeping.trial import trial
 
-    place = directory_of(output.project, directory, Path.cwd())
-    with trial(output.project, place, model, repos=repos, listener=_show) as tried:
+    place = directory_of(output.project_or_new, directory, Path.cwd())
+    with trial(output.project_or_new, place, model, repos=repos, listener=_show) as tried:
         run = tried.run()
         if in_json:
             error = run.error.to_json() if run.error else None
@@ -285,7 +285,7 @@ def lock(output: Output, *, names: tuple[str, ...], upgrade: bool, target: str |
     from cogbuild.housekeeping.locking import lock as resolve
     from cogbuild.library import refresh_links
 
-    project = output.project
+    project = output.project_or_new
     known = active(project)
     _refuse_unknown(names, known)
     refresh_links(project)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -39,13 +40,28 @@ class Output:
 
     @property
     def project(self) -> Project:
-        """The project; raises ``NoDataDirectory``."""
+        """The project; raises ``NoDataDirectory``, also where a name was given that no directory has."""
+        from cogbuild.errors.state import NamedNoDirectory
+
+        project = self.project_or_new
+        if self.named and not project.exists:
+            raise NamedNoDirectory(path=project.data)
+        return project
+
+    @property
+    def project_or_new(self) -> Project:
+        """The project of a command that makes the data directory where it is not there; raises ``NoDataDirectory``."""
         if self._project is None:
             from cogbuild.project import Project
 
             self._project = Project.find(data_dir=self.data_dir)
             click.get_current_context().find_root().call_on_close(self._project.close)
         return self._project
+
+    @property
+    def named(self) -> bool:
+        """Whether a data directory was named, and not looked for."""
+        return bool(self.data_dir or os.environ.get("COGBUILD_DATA_DIR"))
 
     def fresh_pairs(self) -> int | None:
         """Return how many pairs there are where nothing at all is to be done; None: look closer."""
@@ -60,7 +76,8 @@ class Output:
         from cogbuild.adapters import active
         from cogbuild.planner import Planner
 
-        return Planner(self.project, active(self.project, directories))
+        project = self.project_or_new
+        return Planner(project, active(project, directories))
 
 
 def as_json(command: F) -> F:

@@ -92,7 +92,7 @@ def add(
 
     done: list[dict[str, Any]] = []
     troubles: list[tuple[str, CogbuildError]] = []
-    project = output.project
+    project = output.project_or_new
     for path in paths:
         try:
             if link:

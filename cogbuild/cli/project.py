@@ -197,6 +197,6 @@ def _project(output: Output) -> Project | None:
     from cogbuild.errors.state import NoDataDirectory
 
     try:
-        return output.project
+        return output.project_or_new
     except NoDataDirectory:
         return None

@@ -78,7 +78,10 @@ def new(
     """Make a token and print it, once: only a digest of it is kept."""
     from cogbuild.server.grants import make_token
 
-    text, row = make_token(output.project, repos, actions, seconds=seconds, note=note)
+    project = output.project_or_new
+    if output.named and not project.exists:  # a mistyped name would be a server that knows no token
+        click.echo(f"making the data directory {project.data}", err=True)
+    text, row = make_token(project, repos, actions, seconds=seconds, note=note)
     if in_json:
         print_json({"token": text, **_json(row)})
         return

@@ -17,6 +17,7 @@ __all__ = [
     "DatabaseTooNew",
     "DiskFull",
     "DiskTrouble",
+    "NamedNoDirectory",
     "NoDataDirectory",
     "ObjectDamaged",
     "ObjectMissing",
@@ -36,6 +37,11 @@ class NoDataDirectory(StateError):
     exit_code = 2
     headline = "there is no cogbuild project here or above"
     hint = "make one with `cogbuild init`, or name one with --data-dir"
+
+
+class NamedNoDirectory(NoDataDirectory):
+    headline = "there is no data directory {path}"
+    hint = "it was named with --data-dir or COGBUILD_DATA_DIR; `cogbuild models add` would make it"
 
 
 class DatabaseTooNew(StateError):

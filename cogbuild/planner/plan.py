@@ -11,6 +11,7 @@ from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
 from cogbuild.planner.judging import Judge
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator
 
     from cogbuild.adapters import Adapter
@@ -153,6 +154,21 @@ class Planner:
             self.judge.forced |= {(entry.eid, name) for name in asked or chosen}
         count = sum(1 for name in self.judge.wanted(entry) if name in chosen)
         return Plan(self.judge, [entry.eid], dict.fromkeys(chosen), count, record=True)
+
+    def notice(self, con: sqlite3.Connection, names: Iterable[str]) -> None:
+        """List what moved as not done for the adapters *names*, where they are what they were at the last look.
+
+        A run of everything does so by itself. Said by who builds models one by one as they come: what was built would count
+        as looked at by nobody until there is such a run.
+        """
+        last = feed.last_seq(con)
+        special = {entry.eid: set(self.judge.wanted(entry)) for entry in models.entries_with_wishes(con)}
+        for name in names:
+            adapter = self.judge.adapters[name]
+            _, context, mark = feed.scope(con, name) or (0, None, 0)
+            if context in {None, adapter.context} and mark < last:
+                moved = [eid for eid in feed.eids_above(con, mark) if name in special.get(eid, (name,))]
+                self._commit(con, [(name, moved)], last)
 
     def _names(self, selection: Selection) -> list[str]:
         adapters = self.judge.adapters

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from cogbuild.database import feed, history
-from cogbuild.errors import CogbuildError
 from cogbuild.planner import Plan, Selection
 from cogbuild.report.summary import together
 from cogbuild.server.jobs import BACKFILL, Active, Ending
+from cogbuild.server.looking import Looking
 from cogbuild.server.messages import status
 from cogbuild.server.testing import TEST_ADAPTER
 
@@ -37,45 +35,26 @@ class Backfill:
         self.service = service
         self._mode = mode
         self._seen: dict[str, str] | None = None  # contexts for which a job was started
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="backfill", daemon=True)
+        self.looking = Looking("backfill", self.look, INTERVAL)
 
     @property
     def mode(self) -> str:
         """The option, else the setting."""
         return self._mode or self.service.project.settings.server.backfill
 
-    def begin(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
     # -- seeing ---------------------------------------------------------------------------------------------------
-
-    def _watch(self) -> None:
-        while not self._stop.is_set():
-            # An adapter that is being edited, a full disk: the next look may find it well.
-            with contextlib.suppress(CogbuildError, OSError):
-                self.look()
-            self._stop.wait(INTERVAL)
 
     def look(self) -> None:
         """Start a job where adapters are not as they were; the first look finds them all new."""
-        found = self.service.adapters()
+        found = self.service.targets()
         mode = self.mode
-        contexts = {name: adapter.context for name, adapter in found.items() if name != TEST_ADAPTER}
+        contexts = {name: adapter.context for name, adapter in found.items()}
         contexts["mode"] = mode
         if contexts == self._seen or mode == "off" or self.service.jobs.has(BACKFILL):
             return
         planner = self.service.pipeline.planner()
-        names = [name for name in found if name != TEST_ADAPTER]
         # What failed as it is now is no reason for a job: it would be left alone.
-        if any(not failed for name in names for _, failed in self._lacking(planner, name, mode)):
+        if any(not failed for name in found for _, failed in self._lacking(planner, name, mode)):
             self.service.jobs.submit(BACKFILL, {"mode": mode}, owner="backfill")
         self._seen = contexts  # only now: a look that went wrong is taken again
 

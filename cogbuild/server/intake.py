@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shutil
-import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from cogbuild import library
 from cogbuild.copying import copy_durably
 from cogbuild.database import jobs, models
 from cogbuild.errors.server import BadTree, ObjectsMissing, UploadGone
+from cogbuild.server.looking import Looking
 from cogbuild.spec import WISHES_FILE
 
 if TYPE_CHECKING:
@@ -46,8 +46,7 @@ class Intake:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.root = project.data / "uploads"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._sweeping, name="intake", daemon=True)
+        self.looking = Looking("intake", self.sweep, _INTERVAL)
 
     def begin(self) -> None:
         """Remove what a server before was sent and has no job for; from now on, contents that nobody came back for."""
@@ -55,19 +54,7 @@ class Intake:
         for left in _listed(self.root):
             if left.name != "sent" and left.name.partition(".")[0] not in kept:
                 _remove(left)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look for nothing more."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(10)
-
-    def _sweeping(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(OSError):  # the next look may find the disk well
-                self.sweep()
-            self._stop.wait(_INTERVAL)
+        self.looking.begin()
 
     def sweep(self) -> None:
         """Remove contents that nobody came back for."""

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import secrets
-import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ from cogbuild.errors import CogbuildError
 from cogbuild.errors.server import JobHasEnded, OtherRequest, UnknownJob
 from cogbuild.report.wire import end_message
 from cogbuild.server.feeds import Feeds
+from cogbuild.server.looking import TROUBLE
 from cogbuild.server.messages import status
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ __all__ = ["ADAPT", "BACKFILL", "UPLOAD", "Active", "Cancelled", "Ending", "Jobs
 UPLOAD, ADAPT, BACKFILL = "upload", "adapt", "backfill"
 #: Who goes first.
 PRIORITY = {UPLOAD: 20, ADAPT: 10, BACKFILL: 0}
-#: What passes: a full disk, a database that another process holds. It must cost no job its end, and no thread its life.
-_TROUBLE = (CogbuildError, OSError, sqlite3.Error)
 #: Seconds until what such a trouble kept from being done is tried again.
 _PAUSE = 1.0
 #: Seconds before the last end of a job within which others may have ended and not said so.
@@ -285,7 +283,7 @@ class Jobs:
         while not self.stopping:
             try:
                 active = self._next(kinds)
-            except _TROUBLE as trouble:
+            except TROUBLE as trouble:
                 _LOGGER.warning("no job can be begun for now: %s", trouble)
                 self._pause()
                 continue
@@ -304,7 +302,7 @@ class Jobs:
         while True:
             try:
                 what()
-            except _TROUBLE as trouble:
+            except TROUBLE as trouble:
                 if not told:
                     _LOGGER.warning("a job's end can't be kept for now: %s", trouble)
                 told = True

@@ -59,7 +59,7 @@ class _Kept:
         project, adapters = self._service.project, self._service.adapters()
         yield GaugeMetricFamily("cogbuild_models", "Models in their repos.", feed.count_live(project.con))
         pairs = GaugeMetricFamily("cogbuild_pairs", "Pairs by how they stand.", labels=["adapter", "state"])
-        for item in standing(project, adapters):
+        for item in standing(project, self._service.targets()):
             for state in ("settled", "failed", "blocked", "waiting", "unseen"):
                 pairs.add_metric([item.adapter, state], getattr(item, state))
         yield pairs

@@ -66,7 +66,7 @@ class Pipeline:
         planner = self.planner()  # settings may have moved while the model was stored
         force = bool(active.row.request.get("force"))
         tested = self._test(active, planner, entry, force=force)
-        if not self.project.database.write(lambda con: models.let_in(con, entry.eid)):
+        if not self.project.database.write(lambda con: self._let_in(con, planner, entry)):
             raise ModelLetGo(repo=entry.repo, model=entry.model[:12])
         entry = self._entry(entry.eid)
         self.service.intake.settle(active.row.owner, tree_of(self.project, entry.tree))
@@ -76,6 +76,12 @@ class Pipeline:
             raise ModelLetGo(repo=entry.repo, model=entry.model[:12])
         active.say({"type": "model", "data": "", "model": model_2021(self.project, entry)})
         return Ending(built.exit_code, together(tested.summary, built.summary))
+
+    @staticmethod
+    def _let_in(con: sqlite3.Connection, planner: Planner, entry: EntryRow) -> bool:
+        there = models.let_in(con, entry.eid)
+        planner.notice(con, _targets(planner))
+        return there
 
     def _check_names(self, planner: Planner, names: list[str] | None) -> None:
         known = list(planner.judge.adapters)
@@ -142,7 +148,8 @@ class Pipeline:
     def _adapt(self, active: Active) -> Ending:
         asked = active.row.request
         planner = self.planner()
-        names = asked["adapters"] or [name for name in planner.judge.adapters if name != TEST_ADAPTER]
+        names = asked["adapters"] or _targets(planner)
+        self.project.database.write(lambda con: planner.notice(con, _targets(planner)))
         selection = Selection(
             tuple(asked["models"]), tuple(asked["repos"]), tuple(names), bool(asked["force"])
         )
@@ -181,3 +188,8 @@ class Pipeline:
             active.runs(run)
             stack.callback(active.runs, None)
             yield stack.enter_context(run)
+
+
+def _targets(planner: Planner) -> list[str]:
+    """Return the adapters that are built; the test is one of a model that comes, and not of one that is there."""
+    return [name for name in planner.judge.adapters if name != TEST_ADAPTER]

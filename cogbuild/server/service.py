@@ -89,13 +89,13 @@ class Service:
         recover(self.project)
         self.intake.begin()
         self.jobs.begin()
-        self.backfill.begin()
+        self.backfill.looking.begin()
 
     def stop(self) -> None:
         """End what runs and let go of the data directory."""
-        self.backfill.stop()
+        self.backfill.looking.stop()
         self.jobs.stop()
-        self.intake.stop()
+        self.intake.looking.stop()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -119,6 +119,10 @@ class Service:
                         extra={"facts": {"error": str(error)}},
                     )
             return self._adapters
+
+    def targets(self) -> dict[str, Adapter]:
+        """Return those of them that make something; the others are tests, of a model that comes and not of one that is there."""
+        return {name: adapter for name, adapter in self.adapters().items() if name != TEST_ADAPTER}
 
     def _read(self) -> dict[str, Adapter]:
         self.project.reread()

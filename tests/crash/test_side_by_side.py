@@ -108,7 +108,7 @@ def test_a_killed_holder_of_a_lock_holds_nobody_up(box: Sandbox, level: Level) -
             if process.exists() and process.read_bytes() == f"{sleep}\0".replace(" ", "\0").encode():
                 os.kill(int(process.parent.name), signal.SIGKILL)
     assert code == 0, said
-    assert time.monotonic() - killed < 5
+    assert time.monotonic() - killed < 30  # of the 87 that the child sleeps
     assert box.ran() == ["a one", "a one"], said
 
 

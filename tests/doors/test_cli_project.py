@@ -224,3 +224,39 @@ def test_an_artifact_store_that_can_not_be_is_told(box: Sandbox, cogbuild: Door,
     assert said.err.endswith("hint: name another place with artifact_store: in the settings\n")
     box.configure(artifact_store=f"file://{box.root}/store")
     assert cogbuild("adapt").code == 0
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_a_name_that_no_directory_has_is_told_of_by_what_looks(
+    tmp_path: Path, cogbuild: Door, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """It is not made either; what puts something in makes it, and says so where nothing else would show it."""
+    monkeypatch.chdir(tmp_path)
+    named: list[str] = ["--data-dir", "typo"] if by == "option" else []
+    if by == "variable":
+        monkeypatch.setenv("COGBUILD_DATA_DIR", "typo")
+    before = os.listdir(tmp_path)
+    for command in (
+        "cache ls",
+        "cache stats",
+        "cache gc",
+        "models ls",
+        "status",
+        "tokens ls",
+        "artifacts ls",
+    ):
+        said = cogbuild(*named, *command.split())
+        assert (said.code, said.out) == (2, ""), command
+        assert said.err.startswith(f"there is no data directory {tmp_path}/typo\n"), command
+    assert os.listdir(tmp_path) == before
+    said = cogbuild(*named, "tokens", "new", "--repo", "a/b", "--can", "read")
+    assert said.err.startswith(f"making the data directory {tmp_path}/typo\n")
+    assert cogbuild(*named, "models", "ls").code == 0
+
+
+def test_looking_into_the_cache_makes_no_data_directory(box: Sandbox, cogbuild: Door) -> None:
+    """Settings may be there before anything was built."""
+    box.configure()
+    for command in ("ls", "stats", "verify"):
+        assert cogbuild("cache", command).code == 0
+    assert not box.data.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import socket
 import sqlite3
@@ -56,6 +57,25 @@ def test_an_upload_is_tested_let_in_and_built(site: Site, client: httpx.Client) 
     assert client.get(f"/v1/repos/ada/words/packages/{model['id']}").json() == model
     assert site.ran() == ["words one", "words test", "words two"]
     assert client.get("/ping").text == "pong"
+
+
+def test_what_uploads_built_is_counted_as_done(tmp_path: Path) -> None:
+    """No run of everything has to come by: numbers and page say at once how the pairs of uploads stand."""
+    site = Site(tmp_path, "one", "two", "bad")
+    site.adapter("bad", "#!/bin/sh\nexit 3\n")
+    with site.client() as client:
+        put(client, zip_of("x"))
+        for _ in range(2):
+            put(client, zip_of("y"), adapter="one")
+        numbers = client.get("/metrics").text
+        page = client.get("/").text
+    stands: dict[str, dict[str, float]] = {name: {} for name in site.names}
+    for name, state, value in re.findall(r'cogbuild_pairs{adapter="(.+)",state="(\w+)"} (\S+)', numbers):
+        if float(value):
+            stands[name][state] = float(value)
+    assert stands == {"cog-test": {}, "one": {"settled": 2}, "two": {"settled": 1}, "bad": {"failed": 1}}
+    totals = re.sub(r"<[^>]+>|\s+", " ", page)
+    assert re.search(r"3 +done +1 +failed +0 +blocked +0 +waiting", totals), totals[:1500]
 
 
 def test_an_unchanged_upload_runs_nothing(site: Site, client: httpx.Client) -> None:

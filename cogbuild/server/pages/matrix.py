@@ -20,7 +20,6 @@ from cogbuild.views.matrix import Matrix
 from cogbuild.views.standing import standing
 
 if TYPE_CHECKING:
-    from cogbuild.adapters import Adapter
     from cogbuild.database.browsing import Place
     from cogbuild.database.models import EntryRow
     from cogbuild.views.matrix import Pair
@@ -77,7 +76,7 @@ def matrix(
         filtered=bool(repo or adapter or asked["state"]),
         adapters=list(adapters),
         states=STATES,
-        standing=_standing(service, adapters) if scope == "*" and not repo else None,
+        standing=_standing(service) if scope == "*" and not repo else None,
         origin=f"{request.url.scheme}://{request.url.netloc}",
         meanings=MEANINGS,
     )
@@ -126,9 +125,9 @@ def _link(asked: dict[str, str], *, after: Place | None = None, before: Place | 
     return f"/?{urlencode(query)}" if query else "/"
 
 
-def _standing(service: Service, adapters: dict[str, Adapter]) -> list[tuple[str, int, str]]:
+def _standing(service: Service) -> list[tuple[str, int, str]]:
     """Return (state, pairs, where to see them) of the whole project."""
-    found = standing(service.project, adapters)
+    found = standing(service.project, service.targets())
     return [
         ("done", sum(item.settled for item in found), "/?state=fresh"),
         ("failed", sum(item.failed for item in found), "/?state=failed"),
