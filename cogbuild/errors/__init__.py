@@ -63,6 +63,8 @@ class CogbuildError(Exception):
     exit_code: ClassVar[int] = 2
     headline: ClassVar[str] = ""
     hint: ClassVar[str] = ""
+    #: Facts that stand in the hint and are no rows.
+    in_hint: ClassVar[tuple[str, ...]] = ()
     #: Nothing else can go on; otherwise the trouble is one pair's or one model's.
     fatal: ClassVar[bool] = False
 
@@ -92,7 +94,7 @@ class CogbuildError(Exception):
         return [
             (name.replace("_", " "), value)
             for name, value in self._shown().items()
-            if "{" + name + "}" not in self.headline
+            if "{" + name + "}" not in self.headline and name not in self.in_hint
         ]
 
     def __str__(self) -> str:

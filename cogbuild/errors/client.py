@@ -121,9 +121,7 @@ class ConnectionLost(CogbuildError):
             else ("run the command again: what was sent is not sent again")
         )
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Leave the command to the hint."""
-        return [row for row in super().rows() if row[0] != "goes on"]
+    in_hint = ("goes_on",)
 
 
 class AnswerNotUnderstood(CogbuildError):

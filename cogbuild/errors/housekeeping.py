@@ -31,10 +31,7 @@ class NotMade(CogbuildError):
     exit_code = 1
     headline = "{adapter} has made nothing of {model}"
     hint = "build it with `cogbuild adapt --model {id} --adapter {adapter}`"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the facts to show; the ID stands in the hint."""
-        return [row for row in super().rows() if row[0] != "id"]
+    in_hint = ("id",)
 
 
 class NotApplicableHere(CogbuildError):
@@ -106,20 +103,14 @@ class BadAdapterName(CogbuildError):
 class DirectoryTaken(CogbuildError):
     headline = "{directory} is there already, and something is in it"
     hint = "name another: `cogbuild adapters new {name} DIR`"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the facts to show; the name stands in the hint."""
-        return [row for row in super().rows() if row[0] != "name"]
+    in_hint = ("name",)
 
 
 class NeedsNotMade(CogbuildError):
     exit_code = 1
     headline = "adapter {adapter} can't be tried on {model}: what it needs is not there"
     hint = "make it first, e.g. with `cogbuild adapt --model {id}`"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return the facts to show; the ID stands in the hint."""
-        return [row for row in super().rows() if row[0] != "id"]
+    in_hint = ("id",)
 
 
 class NotReproducible(CogbuildError):

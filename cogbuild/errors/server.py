@@ -90,10 +90,11 @@ class UploadGone(CogbuildError):
 
 class ModelTestFailed(CogbuildError):
     exit_code = 1
-    headline = "the model's test failed, so {model} was not let into {repo}"
+    headline = "the model's {step} failed, so {model} was not let into {repo}"
+    in_hint = ("adapter",)
     hint = (
-        "`cogbuild logs {model} cog-test --server URL` shows all that it said; to try it where the model is: "
-        "`cogbuild models add DIR`, then `cogbuild adapters test builtin:cog-test --model {model}`"
+        "`cogbuild logs {model} {adapter} --server URL` shows all that it said; to try it where the model is: "
+        "`cogbuild models add DIR`, then `cogbuild adapters test builtin:{adapter} --model {model}`"
     )
 
 

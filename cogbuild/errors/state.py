@@ -73,10 +73,7 @@ class PlaceNotMade(StateError):
     exit_code = 2
     headline = "the directory {path} can't be made"
     hint = "name another place with {option}"
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return why; the option stands in the hint."""
-        return [row for row in super().rows() if row[0] != "option"]
+    in_hint = ("option",)
 
 
 class DiskTrouble(StateError):

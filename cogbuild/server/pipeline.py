@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogbuild.adapters import IMAGE_ADAPTER
 from cogbuild.database import jobs, models
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.server import ModelLetGo, ModelTestFailed
@@ -126,7 +127,10 @@ class Pipeline:
             raise run.fatal
         if run.failures:
             first = run.failures[0]
+            failed = first.pair.rpartition(":")[2]
             raise ModelTestFailed(
+                step={TEST_ADAPTER: "test", IMAGE_ADAPTER: "image"}.get(failed, failed),
+                adapter=failed,
                 model=entry.model[:12],
                 repo=entry.repo,
                 because=first.error.title if first.error else first.reason,

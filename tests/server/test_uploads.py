@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 import pytest
-from site_of_tests import Site, eventually, followed, listed, put, zip_of
+from site_of_tests import TEST, Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.digest import hexdigest
 from cogbuild.fingerprint.trees import read_tree
@@ -109,6 +109,21 @@ def test_a_failed_test_lets_nothing_in(site: Site, client: httpx.Client) -> None
     assert site.ran() == ["words test"]
     assert put(client, zip_of("fail"))[-1]["type"] == "error"  # and it is tried again
     assert site.ran() == ["words test"]
+
+
+def test_an_image_that_fails_lets_nothing_in(tmp_path: Path) -> None:
+    """The error and its hint are about the image, not about the test that was never begun."""
+    site = Site(tmp_path, "docker-cpu")
+    site.adapter("cog-test", TEST, "needs: [docker-cpu]\n")
+    site.adapter("docker-cpu", "#!/bin/sh\necho no room >&2\nexit 3\n")
+    with site.client() as client:
+        said = put(client, zip_of("x"))[-1]["data"]
+        assert listed(client) == []
+    assert said.startswith("the model's image failed, so ")
+    assert "  it said  no room\n" in said
+    assert re.search(
+        r"hint: `cogbuild logs \w+ docker-cpu --server URL` .+ test builtin:docker-cpu --model", said
+    )
 
 
 def test_a_failed_adapter_fails_its_artifact_alone(client: httpx.Client) -> None:
