@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from cogbuild.database import tokens
-from cogbuild.errors.access import CrossSite, HostNotOurs, NotAllowed
+from cogbuild.errors import CogbuildError
+from cogbuild.errors.access import AccessDenied, CrossSite, HostNotOurs, NotAllowed
 from cogbuild.server.grants import LOCAL, Grant, authenticate
+from cogbuild.server.observing import BrokenOff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TypeVar
 
     from fastapi import Request, Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from cogbuild.project import Project
 
@@ -32,6 +36,8 @@ __all__ = ["COOKIE", "Guard", "Guarded", "is_loopback", "needs"]
 
 COOKIE = "cogbuild_token"
 
+#: Seconds of an answer after which its token is looked at again.
+_AGAIN = 10.0
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -74,10 +80,6 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        from starlette.concurrency import run_in_threadpool
-
-        from cogbuild.errors import CogbuildError
-
         headers = Headers(scope=scope)
         try:
             grant = await run_in_threadpool(self._granted, scope["method"], scope["path"], headers)
@@ -85,7 +87,24 @@ class Guard:
             await self._refuse(scope, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["grant"] = grant
-        await self.app(scope, receive, send)
+        by_token = grant is not None and grant is not LOCAL
+        await self.app(scope, receive, self._while_granted(send, headers) if by_token else send)
+
+    def _while_granted(self, send: Send, headers: Mapping[str, str]) -> Send:
+        """Break an answer off that goes on after its token was taken back or expired."""
+        looked = time.monotonic()
+
+        async def judged(message: Message) -> None:
+            nonlocal looked
+            if message["type"] == "http.response.body" and time.monotonic() - looked > _AGAIN:
+                looked = time.monotonic()
+                try:
+                    await run_in_threadpool(authenticate, self._project, _sent(headers))
+                except AccessDenied as error:
+                    raise BrokenOff(error.title) from error
+            await send(message)
+
+        return judged
 
     def _granted(self, method: str, path: str, headers: Mapping[str, str]) -> Grant | None:
         _own_site(method, headers)

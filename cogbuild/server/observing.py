@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cogbuild.database.jobs import JobRow
     from cogbuild.engine import Event
 
-__all__ = ["Numbers", "Observed", "lines_on", "say"]
+__all__ = ["BrokenOff", "Numbers", "Observed", "lines_on", "say"]
 
 #: Where lines go; without a handler they go nowhere.
 LOGGER = logging.getLogger("cogbuild.server")
@@ -163,6 +163,10 @@ def say(what: str, **facts: Any) -> None:
         )
 
 
+class BrokenOff(ConnectionError):
+    """An answer that has begun must not come to its end: whoever reads it would take it for whole, or read on."""
+
+
 class _Lines(logging.Formatter):
     """One line of JSON a record, whoever wrote it."""
 
@@ -174,7 +178,14 @@ class _Lines(logging.Formatter):
             said |= {"event": record.getMessage(), **facts}
         else:
             said |= {"event": "log", "from": record.name, "text": printable(record.getMessage())}
-        if record.exc_info:
+        trouble = record.exc_info[1] if record.exc_info else None
+        if isinstance(trouble, BrokenOff):  # to the server below it is a fault of ours
+            said |= {
+                "level": "warning",
+                "from": LOGGER.name,
+                "text": printable(f"an answer was broken off: {trouble}"),
+            }
+        elif record.exc_info:
             said["trace"] = self.formatException(record.exc_info)
         return json.dumps(said)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from serving import asking, served
 
+from cogbuild.database import tokens
 from cogbuild.errors import CogbuildError
+from cogbuild.server import access
 from cogbuild.server.access import Guard, Guarded, is_loopback, needs
 from cogbuild.server.grants import make_token
 
@@ -43,6 +46,19 @@ def get(user: str, name: str) -> dict[str, str]:
 def site() -> dict[str, bool]:
     """Say something of every repo."""
     return {"here": True}
+
+
+@router.get("/long")
+@needs("read")
+async def long() -> StreamingResponse:
+    """Go on for ever."""
+
+    async def said() -> AsyncIterator[bytes]:
+        while True:
+            yield b"."
+            await asyncio.sleep(0.02)
+
+    return StreamingResponse(said())
 
 
 @router.get("/own")
@@ -112,6 +128,27 @@ def test_the_first_token_closes_the_door(project: Project, client: httpx.Client)
         "this server asks for a token",
     )
     assert client.get("/own", headers=headers).status_code == 200
+
+
+def test_an_answer_that_goes_on_ends_with_its_token(
+    project: Project, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows a log hears no more of it then; another token's answer goes on."""
+    monkeypatch.setattr(access, "_AGAIN", 0.05)
+    text, row = make_token(project, "*", ["read"], seconds=60)
+    with (
+        client.stream("GET", "/long", headers={"Authorization": f"Bearer {text}"}) as ending,
+        client.stream("GET", "/long", headers=bearer(project, "*", "read")) as other,
+    ):
+        heard, others = ending.iter_raw(), other.iter_raw()
+        for _ in range(10):
+            assert set(next(heard)) == set(b".")
+        project.database.write(lambda con: tokens.drop(con, row.id))
+        with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
+            for _ in heard:
+                pass
+        for _ in range(10):
+            assert set(next(others)) == set(b".")
 
 
 #: Repos and actions of a token, what is asked with it, and the answer.

@@ -115,3 +115,25 @@ def test_what_comes_from_outside_stays_in_its_line(lines: io.StringIO) -> None:
     LOGGER.info("a\nb\x1b[31m")
     (line,) = lines.getvalue().splitlines()
     assert json.loads(line)["text"] == "a\\nb\\x1b[31m"
+
+
+def test_an_answer_that_has_to_break_off_is_a_line_and_no_fault(box: Sandbox, lines: io.StringIO) -> None:
+    """What breaks it off is said once, as a warning, without a trace."""
+    box.adapter("count")
+    box.add("a")
+    box.adapt()
+    with box.project() as project:
+        model = models.entries(project.con)[0].model
+        (kept,) = [path for path in project.objects.artifacts.rglob("*") if path.is_file()]
+        kept.chmod(0o644)
+        kept.write_bytes(b"x" * kept.stat().st_size)
+        with (
+            served(create_app(Service(project)), lifespan="on", log_config=None) as (host, port),
+            asking(host, port) as client,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            client.get(f"/v2/artifacts/{model}/count/content")
+    said = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert not [line for line in said if line["level"] == "error" or "trace" in line]
+    (warning,) = [line for line in said if line["level"] == "warning"]
+    assert warning["text"].startswith("an answer was broken off: artifact ")

@@ -21,6 +21,7 @@ from cogbuild.housekeeping.fetching import fetch
 from cogbuild.housekeeping.made import one, the_artifact
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.limits import check_fetch
+from cogbuild.server.observing import BrokenOff
 from cogbuild.server.service import Here, Service
 from cogbuild.server.shown import zip_of
 from cogbuild.using import using
@@ -161,7 +162,7 @@ def _zipped(service: Service, artifact: Artifact, path: Path) -> Iterator[bytes]
 def _same(service: Service, artifact: Artifact, digest: str) -> None:
     if artifact.published and digest != artifact.digest:
         lose(service.project, artifact, "its content changed")
-        raise ConnectionError(f"artifact {artifact.digest} is not what was made")
+        raise BrokenOff(f"artifact {artifact.digest} is not what was made")
 
 
 def _disposition(name: str) -> str:
