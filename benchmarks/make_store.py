@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import feed, models
 from cogbuild.database.history import Attempt
 from cogbuild.database.pairs import Artifact

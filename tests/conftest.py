@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.audit import audit
 from cogbuild.database import models
 from cogbuild.engine import Event, Line, Note, Result, Status

@@ -32,6 +32,7 @@ FLOORS = {
     "verdict": 3,
     "environment": 3,
     "workspace": 3,
+    "active": 4,
     "adapters": 4,
     "damage": 4,
     "lacking": 4,
@@ -59,6 +60,8 @@ SAME_FLOOR = {
     ("database", "hashed"),  # keeps what is known of files
     ("damage", "library"),  # a damaged model is a model
     ("cache", "database"),  # a record holds artifacts
+    ("active", "adapters"),  # those of a project, together
+    ("active", "interpreter"),
     ("adapters", "interpreter"),  # what runs the script counts
     ("archive", "fingerprint"),
     ("remote", "fingerprint"),  # a directory is sent as the entries of its tree

@@ -11,7 +11,8 @@ import click
 from cogbuild.cli.common import Failure, Output, as_json, print_json
 
 if TYPE_CHECKING:
-    from cogbuild.adapters import Adapter, Surveyed
+    from cogbuild.active import Surveyed
+    from cogbuild.adapters import Adapter
     from cogbuild.engine import Event
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.trial import Ran, Trial
@@ -33,7 +34,7 @@ def adapters() -> None:
 @click.pass_obj
 def ls(output: Output, *, in_json: bool) -> None:
     """List the active adapters, then those that cogbuild ships and that are not active."""
-    from cogbuild.adapters import survey
+    from cogbuild.active import survey
     from cogbuild.cli.adapters_shown import adapter_json, adapter_lines
     from cogbuild.lacking import lacks
 
@@ -70,7 +71,8 @@ def _made(project: Project) -> dict[str, int]:
 
 
 def _inactive(project: Project, found: list[Surveyed]) -> list[Surveyed]:
-    from cogbuild.adapters import Surveyed, builtin_root, builtins, load
+    from cogbuild.active import Surveyed
+    from cogbuild.adapters import builtin_root, builtins, load
     from cogbuild.errors import CogbuildError
 
     used = {item.adapter.directory.resolve() for item in found if item.adapter is not None}
@@ -279,7 +281,7 @@ def lock(output: Output, *, names: tuple[str, ...], upgrade: bool, target: str |
 
     What is resolved stays as it is without --upgrade. Pairs whose packages moved are built again by the next run.
     """
-    from cogbuild.adapters import active
+    from cogbuild.active import active
     from cogbuild.cli.adapters_shown import lock_json, tell_lock
     from cogbuild.housekeeping.locking import export, groups
     from cogbuild.housekeeping.locking import lock as resolve

@@ -12,7 +12,8 @@ from cogbuild.errors import printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cogbuild.adapters import Adapter, Surveyed
+    from cogbuild.active import Surveyed
+    from cogbuild.adapters import Adapter
     from cogbuild.errors import CogbuildError
     from cogbuild.housekeeping.locking import Locked
     from cogbuild.housekeeping.trial import Ran

@@ -73,7 +73,7 @@ class Output:
 
     def planner(self, directories: Sequence[str] = ()) -> Planner:
         """Return a planner over the active adapters and those in *directories*."""
-        from cogbuild.adapters import active
+        from cogbuild.active import active
         from cogbuild.planner import Planner
 
         project = self.project_or_new

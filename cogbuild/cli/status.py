@@ -44,7 +44,7 @@ def status(
         asked = {"repo": repos, "adapter": names, "page": number, "all": int(everything) or None}
         ask(server, token, ("status",), asked, in_json=in_json)
         return
-    from cogbuild.adapters import active
+    from cogbuild.active import active
     from cogbuild.asked import pairs
     from cogbuild.database.browsing import Repos
     from cogbuild.library import refresh_links
@@ -97,7 +97,7 @@ def explain(
         refuse(adapter_dir=directories)
         ask(server, token, ("explain", model, adapter), {"repo": repos}, in_json=in_json)
         return
-    from cogbuild.adapters import usable
+    from cogbuild.active import usable
     from cogbuild.asked import pairs
     from cogbuild.database.browsing import Repos
     from cogbuild.library import refresh_links

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cogbuild import library
-from cogbuild.adapters import beside, kit_directory
+from cogbuild.active import beside
+from cogbuild.adapters import kit_directory
 from cogbuild.engine.attempt import Runner
 from cogbuild.errors.housekeeping import NeedsNotMade, NotReproducible
 from cogbuild.fingerprint.trees import differences, read_tree

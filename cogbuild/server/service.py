@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
-from cogbuild import adapters
+from cogbuild.active import active
 from cogbuild.engine.leftovers import recover
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.server import AnotherServer
@@ -126,10 +126,10 @@ class Service:
 
     def _read(self) -> dict[str, Adapter]:
         self.project.reread()
-        found = adapters.active(self.project, self.directories)
+        found = active(self.project, self.directories)
         if TEST_ADAPTER in found:  # the site's own
             return found
-        return adapters.active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
+        return active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
 
 
 def _service(request: Request) -> Service:

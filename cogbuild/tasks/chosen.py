@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from doit import cmd_run
 
-from cogbuild import adapters, library
+from cogbuild import library
+from cogbuild.active import active
 from cogbuild.database import models
 from cogbuild.planner import Judge, Plan, Planner, Selection
 from cogbuild.planner.judged import Judged, pair_name
@@ -37,7 +38,7 @@ __all__ = ["pairs"]
 def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task]:
     """Return the tasks of the pairs that *cmd* is about, and their group. *asked* are the names on the command line."""
     project = Project.find(data_dir=params["data_dir"] or None)
-    planner = Planner(project, adapters.active(project, params["adapter_dir"]))
+    planner = Planner(project, active(project, params["adapter_dir"]))
     mine = [name for name in asked if name == BASENAME or name.startswith(BASENAME + ":")]
     if cmd.execute_tasks:
         return _to_run(params, cmd, planner, asked, mine, own)

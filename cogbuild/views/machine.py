@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cogbuild.adapters import survey
+from cogbuild.active import survey
 from cogbuild.database import feed, locks
 from cogbuild.database.schema import FORMAT as DATABASE_FORMAT
 from cogbuild.errors import CogbuildError

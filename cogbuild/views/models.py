@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cogbuild.adapters import survey
+from cogbuild.active import survey
 from cogbuild.database import feed, models, pairs
 from cogbuild.library import spec_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Sandbox
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
 from cogbuild.planner import Planner, Selection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conftest import Sandbox
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.engine import Status
 from cogbuild.planner import Planner
 from cogbuild.tasks.running import Run

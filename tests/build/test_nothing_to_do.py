@@ -13,7 +13,7 @@ import pytest
 from conftest import Sandbox
 
 from cogbuild import library, quiet
-from cogbuild.adapters import active, survey
+from cogbuild.active import active, survey
 from cogbuild.database import feed, models
 from cogbuild.fingerprint import glance
 

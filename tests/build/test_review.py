@@ -15,7 +15,7 @@ from test_python_environments import ADAPTER, adapter, wheel, wheels
 from test_two_at_once import start, wait_for
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import feed, models, pairs, upkeep
 from cogbuild.engine import Status
 from cogbuild.errors import CogbuildError

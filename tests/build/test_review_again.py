@@ -11,7 +11,7 @@ from test_needs import PRODUCER, chain
 from test_two_at_once import wait_for
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import pairs
 from cogbuild.planner import Planner, Selection
 from cogbuild.tasks.running import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conftest import Sandbox
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import feed
 from cogbuild.engine import Status
 from cogbuild.planner import Planner

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import feed, models, pairs
 from cogbuild.housekeeping import lost, made
 from cogbuild.planner import Judge, Judged, Planner, Selection

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.database import browsing
 from cogbuild.database.browsing import ALL, Place, Repos
 from cogbuild.views.browsing import Filters, browse

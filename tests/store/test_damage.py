@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from conftest import Sandbox
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.cache import Cache
 from cogbuild.database import models
 from cogbuild.database.schema import FORMAT

@@ -343,7 +343,7 @@ def test_a_build_beside_it_loses_nothing(box: Sandbox) -> None:
     script = f"""
 from pathlib import Path
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.housekeeping.made import every
 from cogbuild.housekeeping.lost import State, verify
 from cogbuild.planner import Planner, Selection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.planner import Planner
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from conftest import Sandbox
 
 from cogbuild import library
-from cogbuild.adapters import active
+from cogbuild.active import active
 from cogbuild.damage import verify as verify_model
 from cogbuild.database import pairs
 from cogbuild.engine import Status
