@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -511,6 +512,33 @@ def test_a_list_that_is_too_long_is_not_made_anything_of(client: httpx.Client) -
         told = {"problem": "entries: there are more than 1,000,000"}
         assert (answer.status_code, answer.json()["error"]["facts"]) == (422, told)
         assert peak < 3 * len(body)
+
+
+def test_lists_that_come_slowly_wait_on_the_disk(site: Site, client: httpx.Client) -> None:
+    """Many that are not at their end take no memory, and leave nothing where they are broken off."""
+    size, count = 6 << 20, 6
+    head = f"POST /v2/repos/ada/words/models HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for _ in range(count):
+            sock = socket.create_connection((client.base_url.host, client.base_url.port or 0))
+            stack.callback(sock.close)
+            sock.sendall(head + b" " * (size - 1))
+        uploads = site.data / "uploads"
+        eventually(lambda: _on_disk(uploads) >= count * (size - (1 << 20)))
+        assert tracemalloc.get_traced_memory()[0] < count * size / 2
+    eventually(lambda: _on_disk(uploads) == 0)
+
+
+def _on_disk(place: Path) -> int:
+    """Return the bytes of files below *place* that this process has open, also where they have no name any more."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(link.readlink()).startswith(str(place)):
+                found += link.stat().st_size
+    return found
 
 
 def test_lists_are_read_one_at_a_time(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

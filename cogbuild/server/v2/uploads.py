@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request
@@ -13,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from cogbuild.digest import hexdigest
 from cogbuild.errors.access import BodyTooLarge
 from cogbuild.errors.server import ObjectsMissing, ServerStopping
+from cogbuild.objects import disk_errors
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.answers import error_json
 from cogbuild.server.batches import receive_batch
@@ -59,6 +62,8 @@ _TREE = {
 }
 #: Bytes that the list of a model's files may take.
 _MOST_OF_A_LIST = 64 << 20
+#: Bytes of it that are not put on the disk.
+_IN_MEMORY = 1 << 20
 
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 #: Names a request, so that sending it again starts nothing twice.
@@ -161,10 +166,9 @@ async def model(user: str, name: str, request: Request, service: Here, once: Onc
     repo = checked_repo(f"{user}/{name}")
     if service.jobs.stopping:
         raise ServerStopping
-    body = await _body(request)
-    async with service.one_list:  # in memory it is several times as large
-        sent = await run_in_threadpool(read_sent, body)
-    del body
+    with await _body(request, service) as body:
+        async with service.one_list:  # in memory it is several times as large
+            sent = await run_in_threadpool(lambda: read_sent(body.read()))
     try:
         row = await run_in_threadpool(_started, service, request.state.grant, repo, sent, once)
     except ObjectsMissing as error:
@@ -172,13 +176,19 @@ async def model(user: str, name: str, request: Request, service: Here, once: Onc
     return Accepted(job=row.id, repo=repo, model=sent.model)
 
 
-async def _body(request: Request) -> bytearray:
-    body = bytearray()
-    async for data in request.stream():
-        body += data
-        if len(body) > _MOST_OF_A_LIST:
-            raise BodyTooLarge(limit=_MOST_OF_A_LIST)
-    return body
+async def _body(request: Request, service: Service) -> SpooledTemporaryFile[bytes]:
+    """Return the body from its beginning; what is long waits on the disk, because many may come at the same time."""
+    root = service.intake.root
+    with disk_errors(root), contextlib.ExitStack() as stack:
+        root.mkdir(mode=0o700, exist_ok=True)
+        body = stack.enter_context(SpooledTemporaryFile(_IN_MEMORY, "w+b", dir=str(root)))
+        async for data in request.stream():
+            await run_in_threadpool(body.write, data)
+            if body.tell() > _MOST_OF_A_LIST:
+                raise BodyTooLarge(limit=_MOST_OF_A_LIST)
+        body.seek(0)
+        stack.pop_all()
+        return body
 
 
 def _started(service: Service, grant: Grant, repo: str, sent: SentTree, once: str | None) -> JobRow:
