@@ -155,20 +155,33 @@ class Planner:
         count = sum(1 for name in self.judge.wanted(entry) if name in chosen)
         return Plan(self.judge, [entry.eid], dict.fromkeys(chosen), count, record=True)
 
-    def notice(self, con: sqlite3.Connection, names: Iterable[str]) -> None:
-        """List what moved as not done for the adapters *names*, where they are what they were at the last look.
+    def behind(self, con: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
+        """Return those of the adapters *names* that are what they were at the last look and that models moved since, with
+        their marks.
+        """
+        last = feed.last_seq(con)
+        found = {}
+        for name in names:
+            _, context, mark = feed.scope(con, name) or (0, None, 0)
+            if context in {None, self.judge.adapters[name].context} and mark < last:
+                found[name] = mark
+        return found
+
+    def notice(self, con: sqlite3.Connection, names: Iterable[str]) -> list[int]:
+        """List what moved as not done for the adapters *names*, where they are ``behind``; return the entries that did.
 
         A run of everything does so by itself. Said by who builds models one by one as they come: what was built would count
         as looked at by nobody until there is such a run.
         """
-        last = feed.last_seq(con)
-        special = {entry.eid: set(self.judge.wanted(entry)) for entry in models.entries_with_wishes(con)}
-        for name in names:
-            adapter = self.judge.adapters[name]
-            _, context, mark = feed.scope(con, name) or (0, None, 0)
-            if context in {None, adapter.context} and mark < last:
-                moved = [eid for eid in feed.eids_above(con, mark) if name in special.get(eid, (name,))]
-                self._commit(con, [(name, moved)], last)
+        marks = self.behind(con, names)
+        moved = {mark: models.entries(con, above=mark) for mark in set(marks.values())}
+        wanted = {entry.eid: self.judge.wanted(entry) for entries in moved.values() for entry in entries}
+        scopes = [
+            (name, [entry.eid for entry in moved[mark] if name in wanted[entry.eid]])
+            for name, mark in marks.items()
+        ]
+        self._commit(con, scopes, feed.last_seq(con))
+        return list(wanted)
 
     def _names(self, selection: Selection) -> list[str]:
         adapters = self.judge.adapters

@@ -46,6 +46,7 @@ class Backfill:
 
     def look(self) -> None:
         """Start a job where adapters are not as they were; the first look finds them all new."""
+        self.service.pipeline.notice()
         found = self.service.targets()
         mode = self.mode
         contexts = {name: adapter.context for name, adapter in found.items()}

@@ -12,7 +12,7 @@ from cogbuild.database import jobs, models
 from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.server import ModelLetGo, ModelTestFailed
 from cogbuild.library import tree_of
-from cogbuild.planner import Planner, Selection
+from cogbuild.planner import Plan, Planner, Selection
 from cogbuild.report.summary import together
 from cogbuild.server.jobs import ADAPT, BACKFILL, UPLOAD, Active, Ending
 from cogbuild.server.messages import Telling, status
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow
     from cogbuild.engine.run import Slots
     from cogbuild.library import Added
-    from cogbuild.planner import Plan
     from cogbuild.server.service import Service
 
 __all__ = ["Pipeline"]
+
+#: Models that are judged by the way.
+_FEW = 500
 
 
 class Pipeline:
@@ -54,6 +56,17 @@ class Pipeline:
     def planner(self) -> Planner:
         """Return a planner over the adapters that are active now."""
         return Planner(self.project, self.service.adapters(), (TEST_ADAPTER,))
+
+    def notice(self) -> None:
+        """Judge what moved otherwise than by a job, so that it counts as what it is: nothing waits that is fresh."""
+        planner = self.planner()
+        names = _targets(planner)
+        if planner.behind(self.project.con, names):
+            moved = self.project.database.write(lambda con: planner.notice(con, names))
+            if len(moved) > _FEW:  # models that were brought by the thousand: a run is what they wait for
+                return
+            for _ in Plan(planner.judge, moved, dict.fromkeys(names), 0, record=True).chunks():
+                pass
 
     # -- an upload ------------------------------------------------------------------------------------------------
 
