@@ -91,7 +91,6 @@ def entries(
     prefix: str | None = None,
     repos: Sequence[str] = (),
     scope: str = "*",
-    above: int | None = None,
     limit: int = -1,
     offset: int = 0,
     live: bool = True,
@@ -116,9 +115,6 @@ def entries(
     if scope != "*":
         where.append("r.user = ? AND ? IN (r.name, '*')")
         values += scope.split("/", 1)
-    if above is not None:
-        where.append("e.seq > ?")
-        values.append(str(above))
     sql = f"{_ENTRY} WHERE {' AND '.join(where)} ORDER BY e.added DESC, e.eid DESC LIMIT {limit} OFFSET {offset}"
     return [_entry(row) for row in con.execute(sql, values)]
 
@@ -137,6 +133,15 @@ def newest_first(con: sqlite3.Connection, eids: Iterable[int], repos: Sequence[s
         [json.dumps(list(eids)), *repos],
     )
     return [eid for (eid,) in rows]
+
+
+def moved(con: sqlite3.Connection, mark: int) -> list[EntryRow]:
+    """Return the live entries that moved since *mark*, newest first."""
+    rows = con.execute(
+        _ENTRY + "WHERE e.seq > ? AND +e.live ORDER BY +e.added DESC, e.eid DESC",  # by seq, not by age
+        (mark,),
+    )
+    return [_entry(row) for row in rows]
 
 
 def entries_with_wishes(con: sqlite3.Connection) -> list[EntryRow]:

@@ -174,7 +174,7 @@ class Planner:
         as looked at by nobody until there is such a run.
         """
         marks = self.behind(con, names)
-        moved = {mark: models.entries(con, above=mark) for mark in set(marks.values())}
+        moved = {mark: models.moved(con, mark) for mark in set(marks.values())}
         wanted = {entry.eid: self.judge.wanted(entry) for entries in moved.values() for entry in entries}
         scopes = [
             (name, [entry.eid for entry in moved[mark] if name in wanted[entry.eid]])

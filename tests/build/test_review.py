@@ -571,6 +571,7 @@ def test_threads_of_finished_batches_leave_no_descriptors(
         "carrying",
         "naming",
         "is_named",
+        "moved",
     ],
 )
 def test_a_question_about_one_pair_reads_no_whole_table(box: Sandbox, what: str) -> None:
@@ -582,6 +583,7 @@ def test_a_question_about_one_pair_reads_no_whole_table(box: Sandbox, what: str)
         "carrying": lambda con: upkeep.carrying(con, "ab" * 32),
         "naming": lambda con: upkeep.naming(con, artifact),
         "retire": lambda con: models.retire(con, 99),
+        "moved": lambda con: models.moved(con, 1),
         "is_named": lambda con: pairs.is_named(con, "ab" * 32),
     }
     statements: list[str] = []

@@ -23,10 +23,8 @@ import httpx
 import pytest
 from site_of_tests import TEST, Site, eventually, followed, listed, put, zip_of
 
-from cogbuild.active import active
 from cogbuild.digest import hexdigest
 from cogbuild.fingerprint.trees import read_tree
-from cogbuild.planner import Planner
 from cogbuild.project import Project
 from cogbuild.server import batches, intake
 from cogbuild.server.grants import make_token
@@ -90,18 +88,6 @@ def test_what_is_fresh_waits_for_nothing(site: Site, client: httpx.Client) -> No
     numbers = client.get("/metrics").text
     assert not re.search(r'state="(waiting|unseen)"} [^0]', numbers)
     assert site.ran() == ["words one", "words test", "words two"]
-
-
-def test_an_upload_asks_only_for_what_moved(site: Site, client: httpx.Client) -> None:
-    """However many models have wishes of their own, what is read with one that is let in are those that moved."""
-    put(client, zip_of("x"), adapter="one")
-    put(client, zip_of("y"), adapter="two")
-    with Project(site.data) as project:
-        planner = Planner(project, active(project, site.directories), ("cog-test",))
-        asked: list[str] = []
-        project.con.set_trace_callback(asked.append)
-        assert planner.notice(project.con, ["one", "two"]) == []
-        assert not [sql for sql in asked if "settings" in sql]
 
 
 def test_an_unchanged_upload_runs_nothing(site: Site, client: httpx.Client) -> None:
