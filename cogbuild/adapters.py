@@ -50,6 +50,7 @@ class Adapter:
     test: str | None  # digest of the test that judges artifacts
     needs: tuple[str, ...]  # declared ones, and the image's adapter where the variable is passed
     context: str  # digest of all that may change a verdict of this adapter without a model changing
+    always: bool = False  # it has a pair with every model, whatever that wishes for
 
     @property
     def name(self) -> str:

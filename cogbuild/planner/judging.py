@@ -46,11 +46,9 @@ class _Said(NamedTuple):
 class Judge:
     """Judges pairs of the adapters given. Reads the database, the cache and nothing of the models' files."""
 
-    def __init__(self, project: Project, adapters: dict[str, Adapter], always: tuple[str, ...] = ()) -> None:
+    def __init__(self, project: Project, adapters: dict[str, Adapter]) -> None:
         self.project = project
         self.adapters = adapters
-        #: Adapters that have a pair with every model, whatever it wishes for.
-        self.always = always
         #: Pairs that this run forces, until they have run.
         self.forced: set[tuple[int, str]] = set()
         #: Pairs that failed or were blocked in this run, with one line that says how.
@@ -64,7 +62,8 @@ class Judge:
         """Return the adapters that have a pair with the entry, needed ones first."""
         needs = {name: adapter.needs for name, adapter in self.adapters.items()}
         wishes = entry.settings.get("adapters")
-        wishes = wishes if wishes is None else [*wishes, *self.always]
+        if wishes is not None:
+            wishes = [*wishes, *(name for name, adapter in self.adapters.items() if adapter.always)]
         return wanted(needs, wishes, image=bool(entry.cpu_image))
 
     def closure(self, names: list[str]) -> list[str]:

@@ -121,9 +121,9 @@ class Plan:
 class Planner:
     """Makes plans for the adapters given."""
 
-    def __init__(self, project: Project, adapters: dict[str, Adapter], always: tuple[str, ...] = ()) -> None:
+    def __init__(self, project: Project, adapters: dict[str, Adapter]) -> None:
         self.project = project
-        self.judge = Judge(project, adapters, always)
+        self.judge = Judge(project, adapters)
 
     def plan(self, selection: Selection | None = None, *, dry: bool = False) -> Plan:
         """Return the plan of a run; *dry* writes nothing but what looking at live directories shows.

@@ -55,7 +55,7 @@ class Pipeline:
 
     def planner(self) -> Planner:
         """Return a planner over the adapters that are active now."""
-        return Planner(self.project, self.service.adapters(), (TEST_ADAPTER,))
+        return Planner(self.project, self.service.adapters())
 
     def notice(self) -> None:
         """Judge what moved otherwise than by a job, so that it counts as what it is: nothing waits that is fresh."""

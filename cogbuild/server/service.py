@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import threading
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,9 +128,11 @@ class Service:
     def _read(self) -> dict[str, Adapter]:
         self.project.reread()
         found = active(self.project, self.directories)
-        if TEST_ADAPTER in found:  # the site's own
-            return found
-        return active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
+        if TEST_ADAPTER not in found:  # else it is the site's own
+            found = active(self.project, [*self.directories, f"builtin:{TEST_ADAPTER}"])
+        # Each model was tested when it came, also one that names its adapters.
+        found[TEST_ADAPTER] = replace(found[TEST_ADAPTER], always=True)
+        return found
 
 
 def _service(request: Request) -> Service:

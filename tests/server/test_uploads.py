@@ -164,6 +164,20 @@ def test_an_upload_may_choose_adapters(site: Site, client: httpx.Client) -> None
     ]
 
 
+def test_the_test_stands_also_where_adapters_are_chosen(client: httpx.Client) -> None:
+    """Each model was tested when it came: that is shown and explained, whichever adapters the model names."""
+    for weights, chosen in (("x", {}), ("y", {"adapter": "one"})):
+        model = put(client, zip_of(weights), **chosen)[-1]["model"]["id"]
+        pairs = {"cog-test": "fresh", "one": "fresh"} | ({} if chosen else {"two": "fresh"})
+        for path in ("/v2/status", "/v2/status?all=1", "/v2/status?state=fresh"):
+            rows = {item["model"]: item["pairs"] for item in client.get(path).json()["models"]}
+            assert {pair["adapter"]: pair["state"] for pair in rows[model]} == pairs
+        (pair,) = client.get(f"/v2/explain/{model}/cog-test").json()["pairs"]
+        assert (pair["verdict"], pair["unjudged"]) == ("fresh", None)
+        page = client.get(f"/models/ada/words/{model}").text
+        assert f'href="/pairs/ada/words/{model[:12]}/cog-test"' in page
+
+
 def test_a_models_own_wishes_choose_adapters(client: httpx.Client) -> None:
     """``cog-adapters.yaml`` in the upload is heard."""
     said = put(client, zip_of("x", **{"cog__adapters.yaml": "adapters: [one]\n"}))
