@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from cogbuild.client.http import described
 from cogbuild.errors import printable
+from cogbuild.errors.client import AnswerNotUnderstood
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +88,10 @@ def _asked(server: Server, question: Question, shown: Mapping[str, Any], kind: s
     params = given({**question.params, **shown})
     # Asked twice where the connection breaks, a change is the same change.
     options = {} if question.body is None else {"json": question.body}
-    return server.ask(question.method, at, params=params, headers={"accept": kind}, **options)
+    answer = server.ask(question.method, at, params=params, headers={"accept": kind}, **options)
+    if answer.headers.get("content-type", "").partition(";")[0] != kind:
+        raise AnswerNotUnderstood(server=server.at.url, it_answered=described(answer))
+    return answer
 
 
 def path_of(parts: Sequence[str]) -> str:

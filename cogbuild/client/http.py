@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cogbuild.client.address import Address
     from cogbuild.errors import CogbuildError
 
-__all__ = ["API", "PATIENCE", "Pauses", "Server"]
+__all__ = ["API", "PATIENCE", "Pauses", "Server", "described"]
 
 #: The version of the interface that this client speaks.
 API = 2
@@ -81,6 +81,7 @@ class Server:
         self.at = at
         self.patience = patience
         self._met = threading.Event()  # it has answered once, so what breaks later may come back
+        self._known = threading.Event()  # which interface it speaks was asked
         headers = {"user-agent": f"cogbuild/{__version__}"}
         if at.token is not None:
             headers["authorization"] = f"Bearer {at.token}"
@@ -152,7 +153,7 @@ class Server:
                 answer.read()
                 if _again(answer) is not None:
                     raise _Broken(f"it answered {answer.status_code}")
-                self.checked(answer)
+            self.checked(answer)
             yield answer
 
     def broke(self, pauses: Pauses, reason: str, goes_on: str | None = None) -> None:
@@ -184,8 +185,15 @@ class Server:
     # -- answers --------------------------------------------------------------------------------------------------
 
     def checked(self, answer: httpx.Response) -> httpx.Response:
-        """Return an answer that is good; raise what it says otherwise."""
+        """Return an answer that is good and a Cog server's of our interface; raise what it says otherwise."""
+        version, api = (answer.headers.get(name) for name in ("cogbuild-version", "cogbuild-api"))
+        if version and api and api != str(API):
+            raise self._too_new(api, version)
         if answer.is_success:
+            if not version:
+                raise NotACogServer(server=self.at.url, it_answered=described(answer))
+            if not api and not self._known.is_set():
+                self.speaks()
             return answer
         if answer.is_redirect:
             raise ServerElsewhere(server=self.at.url, to=answer.headers.get("location", "nowhere"))
@@ -196,14 +204,14 @@ class Server:
         if isinstance(error, dict) and not _nowhere(answer, error):
             raise told(error, self.at.masked(str(said.get("text") or "")))
         if answer.status_code == 404 or not answer.headers.get("cogbuild-version"):
-            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
-        raise AnswerNotUnderstood(server=self.at.url, it_answered=_described(answer))
+            raise NotACogServer(server=self.at.url, it_answered=described(answer))
+        raise AnswerNotUnderstood(server=self.at.url, it_answered=described(answer))
 
     def object_of(self, answer: httpx.Response) -> dict[str, Any]:
         """Return the JSON object in an answer."""
         said = self._json(answer)
         if not isinstance(said, dict):
-            raise AnswerNotUnderstood(server=self.at.url, it_answered=_described(answer))
+            raise AnswerNotUnderstood(server=self.at.url, it_answered=described(answer))
         return said
 
     def _json(self, answer: httpx.Response) -> Any:
@@ -222,15 +230,17 @@ class Server:
             ping = self.ask("GET", "/ping", check=False)
             if ping.status_code == 200 and "pong" in ping.text[:100].lower():
                 return 1
-            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
+            raise NotACogServer(server=self.at.url, it_answered=described(answer))
+        self._known.set()
         said = self._json(self.checked(answer))
         if not isinstance(said, dict) or "cogbuild" not in said:
-            raise NotACogServer(server=self.at.url, it_answered=_described(answer))
+            raise NotACogServer(server=self.at.url, it_answered=described(answer))
         if said.get("api") != API:
-            raise ServerTooNew(
-                server=self.at.url, api=said.get("api"), known=API, its_cogbuild=said["cogbuild"]
-            )
+            raise self._too_new(said.get("api"), said["cogbuild"])
         return API
+
+    def _too_new(self, api: object, its_cogbuild: object) -> ServerTooNew:
+        return ServerTooNew(server=self.at.url, api=api, known=API, its_cogbuild=its_cogbuild)
 
 
 def _authorities() -> ssl.SSLContext:
@@ -285,6 +295,7 @@ def _nowhere(answer: httpx.Response, error: Mapping[str, Any]) -> bool:
     return answer.status_code == 404 and error.get("error") == "Request"
 
 
-def _described(answer: httpx.Response) -> str:
+def described(answer: httpx.Response) -> str:
+    """Return an answer in a few words."""
     kind = answer.headers.get("content-type", "").partition(";")[0]
     return f"{answer.status_code} {answer.reason_phrase}".strip() + (f", {kind}" if kind else "")

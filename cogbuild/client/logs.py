@@ -27,7 +27,7 @@ def attempt(server: Server, parts: Sequence[str], params: Mapping[str, Any]) -> 
     with server.once("GET", path_of(parts), params=given(params), headers={"accept": "text/plain"}) as answer:
         if not answer.is_success:
             answer.read()
-            server.checked(answer)
+        server.checked(answer)
         found = answer.headers.get(ATTEMPT)
         note = answer.headers.get(STDERR, "")
     if not found:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from servers import Inside, inside  # noqa: F401 - a fixture
 
 from cogbuild.client.address import Address
 from cogbuild.client.http import Server
@@ -37,7 +38,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _do  # noqa: N815 - http.server looks for these names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do  # noqa: N815 - http.server looks for these names
 
     def log_message(self, *_: Any) -> None:
         """Keep quiet."""
@@ -72,7 +73,7 @@ def refused(url: str, token: str | None = TOKEN, *, patience: float = 1) -> tupl
 
 def ours(status: int, said: dict[str, Any], **headers: str) -> Answer:
     """Return an answer as cogbuild's server gives it."""
-    return status, {"cogbuild-version": "0.1.0", **headers}, json.dumps(said).encode()
+    return status, {"cogbuild-version": "0.1.0", "cogbuild-api": "2", **headers}, json.dumps(said).encode()
 
 
 def test_nobody_is_there() -> None:
@@ -149,6 +150,63 @@ def test_another_version_of_the_interface() -> None:
             ),
             2,
         )
+
+
+#: Commands that ask a server, and change something there.
+ASKING = [
+    "status",
+    "status --json",
+    "explain 0123456 count",
+    "logs 0123456 count",
+    "logs 0123456 count --raw",
+    "logs 0123456 count --follow",
+    "models ls",
+    "models show 0123456 --json",
+    "models set 0123456 --adapter count",
+    "models rm 0123456",
+    "adapt",
+    "adapt --dry-run",
+    "build --job 0123456",
+]
+
+
+@pytest.mark.parametrize("words", ASKING)
+def test_whatever_is_asked_is_asked_of_a_cog_server_of_this_interface(
+    inside: Inside,
+    words: str,
+) -> None:
+    """A portal that welcomes everybody has removed no model, and another interface's answer is not shown as ours."""
+    page = b"<html>welcome</html>"
+    asked: list[str] = []
+
+    def newer(headers: dict[str, str]) -> Callable[[str, str], Answer]:
+        def answer(method: str, _: str) -> Answer:
+            asked.append(method)
+            return 200, {"cogbuild-version": "9.0", **headers}, b'{"cogbuild": "9.0", "api": 3}'
+
+        return answer
+
+    with answering(lambda *_: (200, {"content-type": "text/html"}, page)) as url:
+        code, out, err = inside(*words.split(), "--server", url)
+        assert (code, f"{url} is not a Cog server" in (out + err).decode()) == (2, True)
+    for headers, questions in (({"cogbuild-api": "3"}, 1), ({}, 2)):  # one that does not say it is asked
+        asked.clear()
+        with answering(newer(headers)) as url:
+            code, out, err = inside(*words.split(), "--server", url)
+        told = f"the server {url} speaks version 3 of the interface, this cogbuild 2"
+        assert (code, told in (out + err).decode(), len(asked)) == (2, True, questions)
+        assert b'"api": 3' not in out
+
+
+def test_what_is_no_text_is_not_shown_as_one(inside: Inside) -> None:
+    """A page that something on the way has put in place of a server's text."""
+    with answering(lambda *_: ours(200, {}, **{"content-type": "text/html"})) as url:
+        code, out, err = inside("status", "--server", url)
+    assert (code, out, err.decode().splitlines()) == (
+        3,
+        b"",
+        [f"{url} answered with what this cogbuild can't read", "  it answered  200 OK, text/html"],
+    )
 
 
 def test_a_token_is_missing_or_wrong() -> None:

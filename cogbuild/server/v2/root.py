@@ -28,7 +28,9 @@ async def root() -> dict[str, Any]:
 
 
 class Versioned:
-    """ASGI: every answer says that it is a Cog server's, so that a client can tell it from a proxy's."""
+    """ASGI: every answer says that it is a Cog server's, and of which interface, so that a client can tell it from a
+    proxy's and needs to ask nothing first.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -36,7 +38,9 @@ class Versioned:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["cogbuild-version"] = __version__
+                headers = MutableHeaders(scope=message)
+                headers["cogbuild-version"] = __version__
+                headers["cogbuild-api"] = str(API)
             await send(message)
 
         await self.app(scope, receive, named if scope["type"] == "http" else send)
