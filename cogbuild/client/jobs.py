@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Heard", "Speaker", "begin", "begun", "cancel", "follow"]
 
 ENDED = ("done", "failed", "cancelled")
+#: Of a job whose last message did not come.
+UNHEARD = "what the job said at its end could not be heard"
 
 
 class Speaker(Protocol):
@@ -94,7 +96,11 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
     *goes_on* is the command that takes it up, for when the server does not come back.
     """
     pauses = Pauses(server.patience)
+    ended: dict[str, Any] | None = (
+        None  # the job, as the server knows it, while not all is heard that it said
+    )
     while True:
+        before = heard.number
         try:
             _hear(server, job, heard, pauses.worked)
         except Broke as broken:
@@ -102,27 +108,27 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
             continue
         if heard.end is not None:
             return heard.end
-        # The stream ended before the job: the server stops, or something between here and there has cut it.
-        said = server.ask_json("GET", _at(job), goes_on=goes_on)
-        if said.get("state") in ENDED:
-            _hear_rest(server, job, heard, pauses.worked)
-            return heard.end or _end_of(said)
-        server.broke(pauses, "it ended its answer early", goes_on)
+        if ended is None:
+            # The stream ended before the job: the server stops, or something between here and there has cut it.
+            said = server.ask_json("GET", _at(job), goes_on=goes_on)
+            if said.get("state") in ENDED:
+                ended = said
+            else:
+                server.broke(pauses, "it ended its answer early", goes_on)
+        elif heard.number == before:
+            heard.speaker.say(f"note: {UNHEARD}")
+            return _end_of(ended)
 
 
 def _end_of(said: dict[str, Any]) -> dict[str, Any]:
     """Return how a job ended that did not say it itself."""
     code = said.get("exit_code")
     failed = said["state"] != "done"
-    return {"state": said["state"], "exit_code": code if code and isinstance(code, int) else int(failed)}
-
-
-def _hear_rest(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:
-    """Hear what the job said between the end of the stream and its own."""
-    try:
-        _hear(server, job, heard, worked)
-    except Broke:
-        return
+    return {
+        "state": said["state"],
+        "exit_code": code if code and isinstance(code, int) else int(failed),
+        "notes": [UNHEARD],
+    }
 
 
 def _hear(server: Server, job: str, heard: Heard, worked: Callable[[], None]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import re
 import signal
+import socket
+import struct
 import subprocess
+import threading
 import time
 
 import pytest
@@ -84,6 +89,70 @@ def test_answers_are_cut_everywhere(site: Sandbox) -> None:
             proxy.close()
             assert (done.returncode, said(done.stderr)) == (0, WHOLE), (start, done.stderr)
     assert len(site.ran()) == 2 + 2 * len(range(150, 2500, 470))
+
+
+class Ending:
+    """A proxy that ends a stream as if it were whole, or breaks it off, after so many bytes of its answer.
+
+    *cuts* are (how, bytes) for one stream after the other, the last one for all that follow; *how* is "ended" or "broken".
+    """
+
+    def __init__(self, port: int, cuts: list[tuple[str, int]]) -> None:
+        self._to = port
+        self._cuts = cuts
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._listening.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                met = self._listening.accept()[0]
+                with met, socket.create_connection(("127.0.0.1", self._to)) as server:
+                    self._pass_on(met, server)
+
+    def _pass_on(self, met: socket.socket, server: socket.socket) -> None:
+        """Answer one request; what speaks HTTP/1.0 gets an answer that ends where the connection does."""
+        asked = met.recv(1 << 16)
+        line, rest = asked.replace(b"Connection: keep-alive", b"Connection: close").split(b"\r\n", 1)
+        server.sendall(line.replace(b"HTTP/1.1", b"HTTP/1.0") + b"\r\n" + rest)
+        answer = b"".join(iter(lambda: server.recv(1 << 16), b""))
+        if b"/events " not in line:
+            met.sendall(answer)
+            return
+        how, size = self._cuts.pop(0) if len(self._cuts) > 1 else self._cuts[0]
+        start = answer.index(b"\r\n\r\n") + 4
+        met.sendall(answer[: start + size])
+        if how == "broken":
+            time.sleep(0.1)  # or what was sent is lost with it
+            met.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.slow
+def test_a_stream_that_is_ended_early_is_heard_to_its_end(site: Sandbox) -> None:
+    """Cleanly or not, and again and again after the job has ended; what brings nothing new is told."""
+    with Serving(site) as server:
+        told = json.loads(built(site, server.url, "--json").stdout)
+        for cuts in (
+            [("ended", 2000)],
+            [("ended", 2500), ("broken", 2000), ("broken", 0), ("ended", 2000)],
+        ):
+            proxy = Ending(server.port, cuts)
+            followed = command(site, "build", "--server", proxy.url, "--job", told["job"])
+            proxy.close()
+            assert (followed.returncode, followed.stdout[-8:]) == (0, "2 built\n"), followed.stderr
+            assert said(followed.stderr) == WHOLE
+            assert "note:" not in followed.stderr
+        proxy = Ending(server.port, [("ended", 1500), ("ended", 0)])
+        followed = command(site, "build", "--server", proxy.url, "--job", told["job"], "--json")
+        proxy.close()
+    unheard = "what the job said at its end could not be heard"
+    assert (followed.returncode, followed.stderr.splitlines()[-1]) == (0, f"note: {unheard}")
+    assert json.loads(followed.stdout)["notes"] == [unheard]
 
 
 WAITING = """
