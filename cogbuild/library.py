@@ -63,6 +63,9 @@ class Added:
     files: int
     size: int  # bytes
     linked: bool
+    unheard: tuple[
+        str, ...
+    ] = ()  # of its wishes: "adapters", "params", "examples" that it was added with otherwise
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,7 @@ def _record(
 ) -> Added:
     part = tree_part(tree)
     looks = project.hashed.take()
+    settings = _settings(spec, wishes)
 
     def work(con: Any) -> Added:
         hints.put_hints(con, looks)
@@ -212,13 +216,16 @@ def _record(
             mid=mid,
             sealed=link is None,
             cpu_image=cpu_image,
-            settings=_settings(spec, wishes),
+            settings=settings,
             job=job,
         )
+        unheard: tuple[str, ...] = ()
         if link is not None:
-            _follow_wishes(con, eid, _settings(spec, wishes))
+            _follow_wishes(con, eid, settings)
             models.add_link(con, replace(link, eid=eid))
-        return Added(tree.model_id, repo, eid, new, len(tree.entries), tree.size, link is not None)
+        else:
+            unheard = _unheard(con, eid, settings)
+        return Added(tree.model_id, repo, eid, new, len(tree.entries), tree.size, link is not None, unheard)
 
     return project.database.write(work)
 
@@ -228,6 +235,16 @@ def _follow_wishes(con: Any, eid: int, settings: dict[str, Any]) -> None:
     entry = models.find(con, eid)
     if entry is not None and entry.settings.get("seed") != settings["seed"]:
         models.change_entry(con, eid, settings=settings, cpu_image=entry.cpu_image)
+
+
+def _unheard(con: Any, eid: int, settings: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a stored model's file wants by now that the model was not added with, and does not have otherwise."""
+    entry = models.find(con, eid)
+    now = entry.settings if entry is not None else settings
+    if now.get("seed", settings["seed"]) == settings["seed"]:
+        return ()
+    asked = json.loads(json.dumps(settings))
+    return tuple(name for name in ("adapters", "params", "examples") if now.get(name) != asked[name])
 
 
 def link(project: Project, path: Path, *, repo: str | None = None, cpu_image: str | None = None) -> Added:

@@ -88,7 +88,7 @@ def add(
     """Add models: directories or zips with a cog.yaml. The same content has the same ID, however it arrived."""
     from cogbuild import library
     from cogbuild.errors import CogbuildError
-    from cogbuild.report.models import added_json, added_line
+    from cogbuild.report.models import added_json, added_line, unheard_note
 
     done: list[dict[str, Any]] = []
     troubles: list[tuple[str, CogbuildError]] = []
@@ -109,6 +109,8 @@ def add(
         done.append(added_json(added, path))
         if not in_json:
             click.echo(added_line(added))
+        if (note := unheard_note(added)) is not None:
+            click.echo(note, err=True)
     if in_json:
         problems = [{"path": path, "error": error.to_json()} for path, error in troubles]
         print_json({"models": done, "problems": problems})

@@ -10,6 +10,7 @@ from cogbuild.errors import printable
 from cogbuild.report.tables import Column, table
 from cogbuild.report.tables import facts as _aligned
 from cogbuild.report.words import age, amount, iso
+from cogbuild.spec import WISHES_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,26 @@ def added_json(added: Added, path: str) -> dict[str, Any]:
         "size": added.size,
         "path": path,
     }
+
+
+def unheard_note(added: Added) -> str | None:
+    """Return that an edited file of wishes changes nothing, and what does."""
+    if not added.unheard:
+        return None
+    change = (
+        "take its examples by adding it anew after `cogbuild models rm`"
+        if added.unheard == ("examples",)
+        else "change what it wants with `cogbuild models set`"
+    )
+    return (
+        f"note: {WISHES_FILE} is not what {added.model[:12]} was added with and is not read again; {change}"
+    )
+
+
+def wants_note(entry: EntryRow) -> str:
+    """Return that the adapters which an upload chose are the model's choice from then on."""
+    wanted = ", ".join(entry.settings["adapters"])
+    return f"note: from now on the model wants {wanted} and nothing else; `cogbuild models set` changes that"
 
 
 def changed_line(entry: EntryRow) -> str:

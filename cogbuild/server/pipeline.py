@@ -13,6 +13,7 @@ from cogbuild.errors.adapters import UnknownAdapter
 from cogbuild.errors.server import ModelLetGo, ModelTestFailed
 from cogbuild.library import tree_of
 from cogbuild.planner import Plan, Planner, Selection
+from cogbuild.report.models import unheard_note, wants_note
 from cogbuild.report.summary import together
 from cogbuild.server.jobs import ADAPT, BACKFILL, UPLOAD, Active, Ending
 from cogbuild.server.messages import Telling, status
@@ -76,7 +77,10 @@ class Pipeline:
         active.say(status("Storing the model"))
         added = self.service.intake.stored(active.row)
         active.about(added.model)
-        entry = self._wanting(added, chosen, active.row.id)
+        entry, changed = self._wanting(added, chosen, active.row.id)
+        for note in (unheard_note(added), wants_note(entry) if changed else None):
+            if note is not None:
+                active.say(status(note))
         planner = self.planner()  # settings may have moved while the model was stored
         force = bool(active.row.request.get("force"))
         tested = self._test(active, planner, entry, force=force)
@@ -103,25 +107,29 @@ class Pipeline:
             if name not in known:
                 raise UnknownAdapter(name=name, active=known)
 
-    def _wanting(self, added: Added, chosen: list[str] | None, job: str) -> EntryRow:
-        """Return the entry, with the adapters that the upload chose among those that the model wants."""
+    def _wanting(self, added: Added, chosen: list[str] | None, job: str) -> tuple[EntryRow, bool]:
+        """Return the entry, with the adapters that the upload chose among those that the model wants; and whether
+        these are others now.
+        """
 
-        def choose(con: sqlite3.Connection) -> None:
+        def choose(con: sqlite3.Connection) -> bool:
             entry = models.find(con, added.eid)
             assert entry is not None
             wishes = entry.settings.get("adapters")
             # Two uploads may bring one model at the same time: what the first of them chose holds too.
             new = added.new and not jobs.brought_by_another(con, added.eid, job)
             if chosen is None or (wishes is None and not new):
-                return
+                return False
             before = [] if new or wishes is None else wishes
             wanted = list(dict.fromkeys([*before, *chosen]))
-            if wanted != wishes:
-                settings = {**entry.settings, "adapters": wanted}
-                models.change_entry(con, entry.eid, settings=settings, cpu_image=entry.cpu_image)
+            if wanted == wishes:
+                return False
+            settings = {**entry.settings, "adapters": wanted}
+            models.change_entry(con, entry.eid, settings=settings, cpu_image=entry.cpu_image)
+            return True
 
-        self.project.database.write(choose)
-        return self._entry(added.eid)
+        changed = self.project.database.write(choose)
+        return self._entry(added.eid), changed
 
     def _entry(self, eid: int) -> EntryRow:
         entry = models.find(self.project.con, eid)

@@ -8,7 +8,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -47,6 +47,38 @@ def test_adding_as_json(box: Sandbox, cogbuild: Door) -> None:
     ]
     assert [problem["path"] for problem in found["problems"]] == ["nothing"]
     assert found["problems"][0]["error"]["error"] == "NotAModelPath"
+
+
+def test_edited_wishes_of_a_stored_model_are_told_of(box: Sandbox, cogbuild: Door) -> None:
+    """They stay unheard, which is said until the model wants the same; a linked directory's are heard."""
+    directory = box.model("bert")
+
+    def added(wishes: dict[str, Any], *more: str) -> str:
+        (directory / "cog-adapters.yaml").write_text(json.dumps(wishes))
+        said = cogbuild("models", "add", directory, *more)
+        assert said.code == 0
+        return re.sub(r"\b[0-9a-f]{12}\b", "ID", said.err)
+
+    unheard = "note: cog-adapters.yaml is not what ID was added with and is not read again; "
+    assert added({"adapters": ["one"]}) == added({"adapters": ["one"]}) == ""
+    edited = {"adapters": ["two"], "params": {"two": {"level": 1}}}
+    assert (
+        added(edited)
+        == added(edited, "--json")
+        == unheard + "change what it wants with `cogbuild models set`\n"
+    )
+    model = cogbuild("models", "ls", "--json").json["models"][0]
+    assert (model["adapters"], model["params"]) == (["one"], {})
+    cogbuild("models", "set", model["model"], "--adapter", "two", "--param", "two.level=1")
+    assert added(edited) == ""
+    example = {**edited, "examples": [{"input": {"text": "a"}}]}
+    assert added(example) == unheard + "take its examples by adding it anew after `cogbuild models rm`\n"
+    cogbuild("models", "rm", model["model"])
+    assert added(example) == ""
+    (directory / "weights.bin").write_text("other")
+    for wishes in (edited, example):
+        assert added(wishes, "--link") == ""
+    assert cogbuild("models", "ls", "--json").json["models"][0]["adapters"] == ["two"]
 
 
 def test_a_refused_path_does_not_stop_the_others(box: Sandbox, cogbuild: Door) -> None:

@@ -164,6 +164,29 @@ def test_an_upload_may_choose_adapters(site: Site, client: httpx.Client) -> None
     ]
 
 
+def test_what_an_upload_changes_of_a_models_wishes_is_said(client: httpx.Client) -> None:
+    """A choice that lasts, and an edited file that is not heard: each is said where it is so, and only there."""
+
+    def notes(wishes: str, **chosen: Any) -> list[str]:
+        said = put(client, zip_of("x", **{"cog__adapters.yaml": wishes}), **chosen)
+        return [item["data"] for item in said if item["type"] == "status" and "note" in item["data"]]
+
+    def wants(names: str) -> str:
+        return (
+            f"note: from now on the model wants {names} and nothing else; `cogbuild models set` changes that"
+        )
+
+    assert notes("adapters: [one]") == notes("adapters: [one]", adapter="one") == []
+    assert notes("adapters: [one]", adapter=["two", "one"]) == [wants("one, two")]
+    assert notes("adapters: [one]", adapter="two") == []
+    (unheard,) = notes("adapters: [two]")
+    assert unheard.endswith("is not read again; change what it wants with `cogbuild models set`")
+    put(client, zip_of("y"))
+    assert notes("adapters: [one, two]") == []
+    said = put(client, zip_of("z"), adapter="two")
+    assert said[1]["data"] == wants("two")
+
+
 def test_the_test_stands_also_where_adapters_are_chosen(client: httpx.Client) -> None:
     """Each model was tested when it came: that is shown and explained, whichever adapters the model names."""
     for weights, chosen in (("x", {}), ("y", {"adapter": "one"})):
