@@ -112,10 +112,11 @@ def _programs(project: Project, adapters: Iterable[Adapter]) -> dict[str, str] |
     for adapter in adapters:
         program = shebang(adapter.spec, adapter.script)
         if program is not None and program not in found:
-            at = quiet.which(program, project.environ.get("PATH"))
-            if at is None or models.memo(project.con, version_memo(at)) is None:
+            at = quiet.found(program, project.environ.get("PATH"))
+            name = None if at is None else version_memo(at)
+            if at is None or name is None or models.memo(project.con, name) is None:
                 return None
-            found[program] = at
+            found[program] = os.path.realpath(at)
     return found
 
 

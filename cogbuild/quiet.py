@@ -25,7 +25,7 @@ from cogbuild.place import SETTINGS_FILE, SHARED_FILE, anybody_at_work, live_dir
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["MEMO", "Standing", "closure", "fresh_pairs", "platform", "summary", "which"]
+__all__ = ["MEMO", "Standing", "closure", "found", "fresh_pairs", "platform", "summary", "which"]
 
 #: The name of the memo, and the number of its format.
 MEMO = "standing:1"
@@ -155,8 +155,8 @@ def platform() -> list[str]:
 
 def environ(values: Mapping[str, str], names: Iterable[str]) -> dict[str, str | None]:
     """Return the variables *names* and those that are settings, None for what is not set."""
-    found: dict[str, str | None] = {name: values.get(name) for name in names}
-    return found | {
+    named: dict[str, str | None] = {name: values.get(name) for name in names}
+    return named | {
         name: value
         for name, value in values.items()
         if name.startswith("COGBUILD_") and name != "COGBUILD_DATA_DIR"
@@ -173,7 +173,13 @@ def stat_of(path: str) -> list[int] | None:
 
 
 def which(program: str, path: str | None) -> str | None:
-    """Return the file that a program's name leads to, with every symlink followed; as ``shutil.which`` finds it."""
+    """Return the file that a program's name leads to, with every symlink followed."""
+    place = found(program, path)
+    return None if place is None else os.path.realpath(place)
+
+
+def found(program: str, path: str | None) -> str | None:
+    """Return where a program is, under the name that it is called by; as ``shutil.which`` finds it."""
     if os.path.dirname(program):
         places = [program]
     else:
@@ -182,7 +188,7 @@ def which(program: str, path: str | None) -> str | None:
         ]
     for place in places:
         if os.access(place, os.F_OK | os.X_OK) and not os.path.isdir(place):
-            return os.path.realpath(place)
+            return place
     return None
 
 

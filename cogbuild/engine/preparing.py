@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import os
 import time
@@ -18,6 +17,7 @@ from cogbuild.engine.events import Line, Note
 from cogbuild.errors import is_text
 from cogbuild.errors.adapters import ValueNotPassable
 from cogbuild.fingerprint.trees import Tree, left_out, selected
+from cogbuild.interpreter import let_through
 from cogbuild.spec.names import artifact_variable, param_variable, path_variable
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "Preparer"]
 
-_ALWAYS_PASSED = ("PATH", "HOME", "USER", "LANG", "LC_*", "TMPDIR")
 _TREES = 8  # kept in mind
 
 
@@ -195,7 +194,8 @@ class Preparer:
             env[param_variable(name)] = value if isinstance(value, str) else json.dumps(value)
         if judged.examples is not None:
             at = prepared.places.run / "examples.json"
-            at.write_text(json.dumps(judged.examples, ensure_ascii=False))
+            # Always the same bytes: a locale has no part in the key.
+            at.write_text(json.dumps(judged.examples, ensure_ascii=False), encoding="utf-8")
             env["COG_EXAMPLES_FILE"] = str(at)
         env |= prepared.needed
         for name, value in env.items():
@@ -218,19 +218,6 @@ class Preparer:
     def _let_through(self, adapter: Adapter) -> dict[str, str]:
         known = self._inherited.get(adapter.name)
         if known is None:
-            spec = adapter.spec
-            names = (
-                *_ALWAYS_PASSED,
-                *self.project.settings.pass_env,
-                *spec.env_pass,
-                *spec.env_hash,
-                *spec.env_secret,
-            )
-            known = {
-                key: value
-                for key, value in self.project.environ.items()
-                if any(fnmatch.fnmatchcase(key, name) for name in names)
-            }
-            known.setdefault("PATH", os.defpath)
+            known = let_through(self.project, adapter.spec)
             self._inherited[adapter.name] = known
         return known

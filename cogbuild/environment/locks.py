@@ -191,13 +191,15 @@ class _Compile:
             directory = Path(made)
             lines = [*self.request.options, *self.request.requirements]
             if self.request.constraints:
-                (directory / "constraints.txt").write_text("\n".join(self.request.constraints) + "\n")
+                (directory / "constraints.txt").write_text(
+                    "\n".join(self.request.constraints) + "\n", "utf-8"
+                )
                 lines.append("-c constraints.txt")
-            (directory / "requirements.in").write_text("\n".join(lines) + "\n")
+            (directory / "requirements.in").write_text("\n".join(lines) + "\n", "utf-8")
             if previous is not None:
-                (directory / "lock.txt").write_text(previous.text)
+                (directory / "lock.txt").write_text(previous.text, "utf-8")
             self._compile(directory, upgrade=upgrade)
-            return Lock(_cleaned((directory / "lock.txt").read_text()), self.request.python)
+            return Lock(_cleaned((directory / "lock.txt").read_text("utf-8")), self.request.python)
 
     def _compile(self, directory: Path, *, upgrade: bool) -> None:
         tool.tell(self.on_line, f"resolving packages for Python {self.request.python}")

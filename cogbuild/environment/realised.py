@@ -141,9 +141,9 @@ def _make(
         _check(tool.run(*venv, "--prompt=cogbuild", "--quiet", making), place)
         if lock.text:
             pins = making / "lock.txt"
-            pins.write_text("".join(f"{option}\n" for option in options) + lock.text)
+            pins.write_text("".join(f"{option}\n" for option in options) + lock.text, "utf-8")
             _install(pins, making, place, on_line)
-            pins.write_text(lock.text)  # an option may hold a password
+            pins.write_text(lock.text, "utf-8")  # an option may hold a password
         (making / _USED).touch()
         if place.exists():  # its interpreter is gone
             _remove(place)

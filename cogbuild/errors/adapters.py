@@ -26,6 +26,7 @@ __all__ = [
     "ArtifactOutputMissing",
     "ArtifactsFileWrong",
     "FidelityFileWrong",
+    "InterpreterSilent",
     "ModelFilesMoved",
     "NeedsCircle",
     "NeedsNobody",
@@ -97,6 +98,11 @@ class ScriptNotExecutable(CogbuildError):
 class ScriptHasNoInterpreter(CogbuildError):
     headline = "the script of adapter {adapter} names an interpreter that is not there"
     hint = "install it, or correct the script's first line"
+
+
+class InterpreterSilent(CogbuildError):
+    headline = "the interpreter of adapter {adapter} does not say its version"
+    hint = "it has to end by itself when it is called with --version"
 
 
 class ScriptHasWindowsLines(CogbuildError):

@@ -165,6 +165,6 @@ def export(done: list[Locked], directory: Path) -> list[Path]:
                 continue
             name = f"{'+'.join(item.group.adapters)}-{item.lock.digest[:12]}.txt"
             head = f"# python {item.lock.python}, for {', '.join(item.group.adapters)}\n"
-            (directory / name).write_text(head + item.lock.text)
+            (directory / name).write_text(head + item.lock.text, "utf-8")
             written.append(directory / name)
     return written
