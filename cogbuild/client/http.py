@@ -69,8 +69,8 @@ class Pauses:
         return now - self._since >= self.patience
 
     def wait(self, wanted: float | None = None) -> None:
-        """Sleep; *wanted* is what the server asked for."""
-        time.sleep(min(wanted, self.patience) if wanted is not None else self._next)
+        """Sleep; *wanted* is what the server asked for, which is no leave to ask it all the time."""
+        time.sleep(max(min(wanted or 0.0, self.patience), self._next))
         self._next = min(self._next * 2, _LONGEST_PAUSE)
 
 

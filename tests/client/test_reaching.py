@@ -267,6 +267,20 @@ def test_what_is_busy_is_asked_again() -> None:
     assert answers == []
 
 
+@pytest.mark.slow
+def test_what_is_busy_is_not_asked_all_the_time() -> None:
+    """Also where it says that it may be asked again at once, questions become rarer."""
+    asked: list[str] = []
+
+    def busy(_: str, path: str) -> Answer:
+        asked.append(path)
+        return ours(429, {"error": {}}, **{"retry-after": "0"})
+
+    with answering(busy) as url:
+        refused(url, patience=1)
+    assert 2 <= len(asked) <= 5  # after 0.1, 0.3, 0.7 and 1.5 seconds
+
+
 def test_what_stays_busy_is_told() -> None:
     """After the patience that a command has, the answer is what it is."""
     with answering(lambda *_: (503, {"content-type": "text/html", "retry-after": "0"}, b"starting")) as url:
