@@ -2,7 +2,7 @@
 
 Every request that goes through ``ask`` may be sent twice: it reads, it puts bytes under their digest, or it carries an
 ``Idempotency-Key``. So a broken connection is taken up again, with growing pauses, until nothing came back for
-``patience`` seconds.
+``patience`` seconds. A proxy that answers for a server which is away is as a broken connection.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ __all__ = ["API", "PATIENCE", "Pauses", "Server", "described"]
 API = 2
 #: Seconds without any sign of life before a connection that once worked is given up.
 PATIENCE = 120.0
+#: Seconds for a proxy to find its server, which may be about to start, where it has not answered yet.
+_FIRST_PATIENCE = 5.0
 
 _TIMEOUT = httpx.Timeout(60, connect=10, pool=None)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
@@ -62,11 +64,11 @@ class Pauses:
         """Hear that something came back."""
         self._next, self._since = _FIRST_PAUSE, None
 
-    def over(self) -> bool:
+    def over(self, patience: float | None = None) -> bool:
         """Whether nothing has come back for too long; the time counts from the first question."""
         now = time.monotonic()
         self._since = self._since if self._since is not None else now
-        return now - self._since >= self.patience
+        return now - self._since >= min(self.patience, self.patience if patience is None else patience)
 
     def wait(self, wanted: float | None = None) -> None:
         """Sleep; *wanted* is what the server asked for, which is no leave to ask it all the time."""
@@ -121,10 +123,10 @@ class Server:
                 with self._words():
                     body = content() if content is not None else None
                     answer = self._http.request(method, self.at.url + path, content=body, **options)
+                self._meet(answer)
             except _Broken as broken:
-                self.broke(pauses, broken.reason, goes_on)
+                self.broke(pauses, broken, goes_on)
                 continue
-            self._met.set()
             if (wanted := _again(answer)) is not None and not pauses.over():
                 pauses.wait(wanted)
                 continue
@@ -139,7 +141,7 @@ class Server:
         """Send a request once and yield the answer, not yet read. Raises ``ConnectionLost`` where it breaks."""
         try:
             with self._words(), self._http.stream(method, self.at.url + path, **options) as answer:
-                self._met.set()
+                self._meet(answer)
                 yield answer
         except _Broken as broken:
             raise self._gone(broken.reason) from broken.__cause__
@@ -148,19 +150,30 @@ class Server:
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
         """Yield an answer that is read as it comes. Raises ``Broke`` where the connection breaks."""
         with self._words(), self._http.stream("GET", self.at.url + path, headers=headers) as answer:
-            self._met.set()
+            self._meet(answer)
             if answer.status_code != 200:
                 answer.read()
-                if _again(answer) is not None:
-                    raise _Broken(f"it answered {answer.status_code}")
+                if (wanted := _again(answer)) is not None:
+                    raise _Broken(f"it answered {described(answer)}", wanted)
             self.checked(answer)
             yield answer
 
-    def broke(self, pauses: Pauses, reason: str, goes_on: str | None = None) -> None:
+    def _meet(self, answer: httpx.Response) -> None:
+        """Note that the server has answered; raise ``Broke`` where somebody else did, because it is away."""
+        wanted = _again(answer)
+        if wanted is not None and not answer.headers.get("cogbuild-version"):
+            raise _Broken(f"it answered {described(answer)}", wanted)
+        self._met.set()
+
+    def broke(self, pauses: Pauses, broken: _Broken, goes_on: str | None = None) -> None:
         """Wait after a broken connection; raise ``ServerAway`` or ``ConnectionLost`` where it is of no more use."""
-        if pauses.over() or not self._met.is_set():
-            raise self._gone(reason, goes_on)
-        pauses.wait()
+        if self._met.is_set():
+            patience = self.patience
+        else:  # where nobody listens at all, the address is wrong more often than the moment
+            patience = _FIRST_PATIENCE if broken.wanted is not None else 0.0
+        if pauses.over(patience):
+            raise self._gone(broken.reason, goes_on)
+        pauses.wait(min(broken.wanted or 0.0, patience))
 
     def _gone(self, reason: str, goes_on: str | None = None) -> CogbuildError:
         if not self._met.is_set():
@@ -252,11 +265,12 @@ def _authorities() -> ssl.SSLContext:
 
 
 class _Broken(Exception):
-    """The connection broke, or never came about."""
+    """The connection broke, or never came about; *wanted* is the pause that who answers for the server wants."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, wanted: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.wanted = wanted
 
 
 Broke = _Broken

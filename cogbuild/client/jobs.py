@@ -104,7 +104,7 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
         try:
             _hear(server, job, heard, pauses.worked)
         except Broke as broken:
-            server.broke(pauses, broken.reason, goes_on)
+            server.broke(pauses, broken, goes_on)
             continue
         if heard.end is not None:
             return heard.end
@@ -114,7 +114,7 @@ def follow(server: Server, job: str, heard: Heard, *, goes_on: str) -> dict[str,
             if said.get("state") in ENDED:
                 ended = said
             else:
-                server.broke(pauses, "it ended its answer early", goes_on)
+                server.broke(pauses, Broke("it ended its answer early"), goes_on)
         elif heard.number == before:
             heard.speaker.say(f"note: {UNHEARD}")
             return _end_of(ended)

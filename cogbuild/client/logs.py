@@ -53,9 +53,9 @@ def follow(server: Server, found: str, write: Callable[[str], None]) -> None:
                         write(safe(server.at.masked(str(said["text"]))))
                         byte = end
         except Broke as broken:
-            server.broke(pauses, broken.reason)
+            server.broke(pauses, broken)
         else:
-            server.broke(pauses, "it ended its answer early")
+            server.broke(pauses, Broke("it ended its answer early"))
 
 
 def _said(server: Server, pieces: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:

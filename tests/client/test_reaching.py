@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +20,7 @@ from servers import Inside, inside  # noqa: F401 - a fixture
 from cogbuild.client.address import Address
 from cogbuild.client.http import Server
 from cogbuild.errors import CogbuildError
-from cogbuild.errors.client import AuthoritiesUnreadable
+from cogbuild.errors.client import AuthoritiesUnreadable, ConnectionLost
 
 TOKEN = "cog_0123456789abcdef"
 Answer = tuple[int, dict[str, str], bytes]
@@ -282,12 +283,52 @@ def test_what_is_busy_is_not_asked_all_the_time() -> None:
 
 
 def test_what_stays_busy_is_told() -> None:
-    """After the patience that a command has, the answer is what it is."""
-    with answering(lambda *_: (503, {"content-type": "text/html", "retry-after": "0"}, b"starting")) as url:
-        text, code = refused(url, patience=0.05)
-    assert (text.splitlines()[:2], code) == (
-        ["URL is not a Cog server", "  it answered  503 Service Unavailable, text/html"],
-        2,
+    """After the patience that a command has, the answer is what it is: the server's own, or that it is away."""
+    error = {"error": "TooManyUploads", "exit_code": 2, "headline": "no place", "facts": {}, "hint": None}
+    with answering(lambda *_: ours(429, {"error": error, "text": "no place"})) as url:
+        assert refused(url, patience=0.05) == ("no place", 2)
+    for status, answered in (
+        (502, "502 Bad Gateway"),
+        (503, "503 Service Unavailable"),
+        (504, "504 Gateway Timeout"),
+    ):
+        away = (status, {"content-type": "text/html", "retry-after": "0"}, b"starting")
+        with answering(lambda *_, away=away: away) as url:
+            assert refused(url, patience=0.05) == (
+                (
+                    "the server URL can't be reached\n"
+                    f"  reason  it answered {answered}, text/html\n"
+                    "hint: look whether it runs and whether the address is right"
+                ),
+                3,
+            )
+
+
+@pytest.mark.slow
+def test_a_proxy_whose_server_was_never_there_is_waited_for_a_few_seconds() -> None:
+    """However long it asks for; a server that is about to start has come by then."""
+    with answering(lambda *_: (503, {"retry-after": "90"}, b"")) as url:
+        began = time.monotonic()
+        text, code = refused(url, patience=60)
+        took = time.monotonic() - began
+    assert (text.splitlines()[0], code) == ("the server URL can't be reached", 3)
+    assert 4.5 < took < 8
+
+
+def test_a_proxy_whose_server_went_away_is_a_connection_that_broke() -> None:
+    """It has answered before, so it is waited for as long as for any other."""
+    answers = [ours(200, {"cogbuild": "0.1.0", "api": 2})]
+    with (
+        answering(lambda *_: answers.pop() if answers else (502, {}, b"")) as url,
+        Server(Address(url), patience=0.3) as server,
+    ):
+        assert server.speaks() == 2
+        with pytest.raises(ConnectionLost) as caught:
+            server.ask("GET", "/v2/jobs/7", goes_on="cogbuild build --job 7")
+    assert str(caught.value) == (
+        f"the connection to {url} broke and did not come back in 0.3 s\n"
+        "  reason  it answered 502 Bad Gateway\n"
+        "hint: the work goes on there: follow it with `cogbuild build --job 7`"
     )
 
 
