@@ -20,6 +20,7 @@ from cogbuild import __version__
 from cogbuild.errors.client import (
     AnswerNotUnderstood,
     AuthoritiesUnreadable,
+    ConnectionBroke,
     ConnectionLost,
     NotACogServer,
     ServerAway,
@@ -138,13 +139,14 @@ class Server:
 
     @contextlib.contextmanager
     def once(self, method: str, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """Send a request once and yield the answer, not yet read. Raises ``ConnectionLost`` where it breaks."""
+        """Send a request once and yield the answer, not yet read. Raises ``ConnectionBroke`` where it breaks."""
         try:
             with self._words(), self._http.stream(method, self.at.url + path, **options) as answer:
                 self._meet(answer)
                 yield answer
         except _Broken as broken:
-            raise self._gone(broken.reason) from broken.__cause__
+            kind = ConnectionBroke if self._met.is_set() else ServerAway
+            raise kind(server=self.at.url, reason=broken.reason) from broken.__cause__
 
     @contextlib.contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:

@@ -7,6 +7,7 @@ from cogbuild.errors import CogbuildError
 __all__ = [
     "AnswerNotUnderstood",
     "AuthoritiesUnreadable",
+    "ConnectionBroke",
     "ConnectionLost",
     "NameNotSent",
     "NoServer",
@@ -105,6 +106,12 @@ class ServerUnproven(CogbuildError):
     exit_code = 3
     headline = "{server} can't prove who it is"
     hint = "for a certificate authority of your own, set SSL_CERT_FILE to its file"
+
+
+class ConnectionBroke(CogbuildError):
+    exit_code = 3
+    headline = "the connection to {server} broke before it had answered to the end"
+    hint = "run the command again; it begins anew, since this can't be taken up where it was"
 
 
 class ConnectionLost(CogbuildError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Sandbox
-from servers import Serving, command
+from servers import Cutting, Serving, command
 
 FAILING = "#!/bin/sh\necho 'it is broken' >&2\nexit 3\n"
 
@@ -229,6 +229,24 @@ def test_a_server_of_2021_takes_a_zip(site: Sandbox, tmp_path: Path) -> None:
         assert (
             f"\n{server.url} could not build the model\n  it said  the model's test failed" in failed.stderr
         )
+
+
+@pytest.mark.slow
+def test_an_upload_to_a_server_of_2021_that_breaks_is_told(site: Sandbox, tmp_path: Path) -> None:
+    """At once, since it is not tried again, and without a word on what such a server does not do."""
+    (tmp_path / "old.py").write_text(OLD)
+    with Serving(site, program=tmp_path / "old.py") as server:
+        proxy = Cutting(server.port, [("answer", 750)])  # two answers, and some of the third
+        broke = command(site, "build", site.root / "models" / "m", "--server", proxy.url, "--repo", "ada/m")
+        proxy.close()
+    assert broke.returncode == 3
+    assert "\nStoring the model\n" in broke.stderr
+    assert re.search(
+        f"\nthe connection to {proxy.url} broke before it had answered to the end\n"
+        "  reason  .*\n"
+        "hint: run the command again; it begins anew, since this can't be taken up where it was\n$",
+        broke.stderr,
+    ), broke.stderr
 
 
 #: The server without what is newer than 2021.
