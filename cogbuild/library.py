@@ -21,6 +21,7 @@ from cogbuild.errors.models import (
     PathIsNoText,
     UnknownModel,
 )
+from cogbuild.fingerprint import glance
 from cogbuild.fingerprint.manifest import tree_part
 from cogbuild.fingerprint.trees import Memo, Tree, read_tree
 from cogbuild.objects import TEMPORARY, disk_errors
@@ -262,27 +263,15 @@ def link(project: Project, path: Path, *, repo: str | None = None, cpu_image: st
 
 def _look(project: Project, known: Link, cpu_image: str | None = None) -> Added:
     directory = Path(known.path)
-    memo = read_tree(directory, Memo.decode(_unpacked(known.memo)[1]))
+    memo = read_tree(directory, Memo.decode(known.memo))
     spec, wishes = declared(directory, memo.tree)
-    seen = replace(known, memo=_packed(directory, memo))
+    seen = replace(known, memo=memo.encode())
     return _record(project, memo.tree, spec, wishes, repo=known.repo, cpu_image=cpu_image, link=seen)
 
 
-def _packed(directory: Path, memo: Memo) -> bytes:
-    return _wishes_stat(directory) + memo.encode()
-
-
-def _unpacked(blob: bytes | None) -> tuple[bytes, bytes | None]:
-    return (b"", None) if blob is None else (blob[:24], blob[24:])
-
-
-def _wishes_stat(directory: Path) -> bytes:
-    """Return what ``cog-adapters.yaml`` looks like: it is no part of the tree, and yet an edit counts."""
-    try:
-        info = os.stat(directory / WISHES_FILE)
-    except OSError:
-        return bytes(24)
-    return b"".join(value.to_bytes(8, "big") for value in (info.st_size, info.st_mtime_ns, info.st_ino))
+def _wishes_row(memo: Memo) -> bytes:
+    """Return what ``cog-adapters.yaml`` looked like: it is no part of the tree, and yet an edit counts."""
+    return dict(memo.places).get(WISHES_FILE, b"")
 
 
 def refresh_links(project: Project) -> list[Problem]:
@@ -294,16 +283,17 @@ def refresh_links(project: Project) -> list[Problem]:
             continue
         directory = Path(known.path)
         try:
-            wishes, blob = _unpacked(known.memo)
-            old = Memo.decode(blob)
+            old = Memo.decode(known.memo)
             memo = read_tree(directory, old)
-            if memo is old and known.eid is not None and wishes == _wishes_stat(directory):
-                continue
-            same_tree = (
-                old is not None and memo.tree.digest == old.tree.digest and wishes == _wishes_stat(directory)
+            heard = (
+                old is not None
+                and known.eid is not None
+                and _wishes_row(memo) == _wishes_row(old) != glance.UNTRUSTED
             )
-            if same_tree and known.eid is not None:
-                seen = replace(known, memo=_packed(directory, memo))
+            if heard and memo is old:
+                continue
+            if heard and old is not None and memo.tree.digest == old.tree.digest:
+                seen = replace(known, memo=memo.encode())
                 project.database.write(lambda con, seen=seen: models.add_link(con, seen))  # type: ignore[misc]
                 continue
             _look(project, known)

@@ -106,7 +106,7 @@ class Standing:
         for path, repo, eid, by_settings, memo in con.execute(
             "SELECT path, repo, eid, declared, memo FROM links"
         ):
-            if eid is None or memo is None or not glance.same(path, memo[24:]):
+            if eid is None or memo is None or not glance.same(path, memo):
                 return False
             if by_settings:
                 declared[path] = repo

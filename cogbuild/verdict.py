@@ -146,10 +146,10 @@ def _blocked(need: Need) -> str:
 def _judge_same(facts: Facts) -> Verdict:
     if facts.not_applicable is not None:
         return Verdict(Kind.NOT_APPLICABLE, (Reason("not-applicable", facts.not_applicable),), settled=True)
-    if facts.test is not None and facts.test_failed is not None:
-        return Verdict(Kind.UNTESTED, (Reason("test-failed", f"its test refused it: {facts.test_failed}"),))
     if facts.test != facts.outcome_test and facts.test is not None:
         return Verdict(Kind.UNTESTED, (Reason("test-changed", "only the adapter's test changed"),))
+    if facts.test is not None and facts.test_failed is not None:
+        return Verdict(Kind.UNTESTED, (Reason("test-failed", f"its test refused it: {facts.test_failed}"),))
     return Verdict(Kind.FRESH, settled=True)
 
 

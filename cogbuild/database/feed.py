@@ -113,10 +113,14 @@ def why_pending(con: sqlite3.Connection, aid: int, eid: int) -> str | None:
 
 
 def add_pending(con: sqlite3.Connection, aid: int, eids: Iterable[int], why: str) -> None:
-    """List pairs as not done. "planned" takes no other reason's place, and "forgotten" gives way to an outcome alone."""
+    """List pairs as not done. A reason that says more stays: "planned" takes no other's place, "needs" none but that of
+    "planned" and "blocked", "blocked" none of what was asked for or lost; and "forgotten" gives way to an outcome alone.
+    """
     con.executemany(
         "INSERT INTO pending VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET why = excluded.why "
-        "WHERE excluded.why != 'planned' AND why != 'forgotten'",
+        "WHERE excluded.why != 'planned' AND why != 'forgotten' "
+        "AND (excluded.why != 'needs' OR why IN ('planned', 'blocked')) "
+        "AND (excluded.why != 'blocked' OR why NOT IN ('cleaned', 'lost'))",
         ((aid, eid, why) for eid in eids),
     )
 

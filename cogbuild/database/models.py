@@ -314,7 +314,9 @@ def kept_ones(con: sqlite3.Connection, eids: Sequence[int]) -> set[int]:
 
 def retire(con: sqlite3.Connection, eid: int) -> None:
     """Take the entry out of every plan and listing; its attempts stay, its outcomes are released."""
-    con.execute("UPDATE entries SET live = 0, sealed = 0, settings = '{}' WHERE eid = ?", (eid,))
+    con.execute(
+        "UPDATE entries SET live = 0, sealed = 0, settings = '{}', cpu_image = NULL WHERE eid = ?", (eid,)
+    )
     for table in ("outcomes", "pending", "pins"):
         con.execute(f"DELETE FROM {table} WHERE eid = ?", (eid,))
     con.execute("DELETE FROM links WHERE eid = ?", (eid,))

@@ -223,9 +223,8 @@ def put_outcomes(con: sqlite3.Connection, aid: int, context: str, news: Sequence
     )
     _put_names(con, aid, news, before)
     known = con.execute("SELECT context FROM adapters WHERE aid = ?", (aid,)).fetchone()
-    if known is None or known[0] in (None, bytes.fromhex(context)):
-        con.executemany("DELETE FROM pending WHERE aid = ? AND eid = ?", ((aid, eid) for eid in eids))
-    else:
+    con.executemany("DELETE FROM pending WHERE aid = ? AND eid = ?", ((aid, eid) for eid in eids))
+    if known is not None and known[0] not in (None, bytes.fromhex(context)):
         # Tried under another context than the one that the mark rests on: back there, they have to be judged again.
         add_pending(con, aid, eids, "planned")
     # Made anew; what is restored is only believed to be there.
@@ -320,6 +319,8 @@ def is_named(con: sqlite3.Connection, digest: str) -> bool:
 def mark_seen(con: sqlite3.Connection, eid: int, aid: int, when: float) -> None:
     """Say when the artifact was last seen to exist."""
     con.execute("UPDATE outcomes SET seen = ?, lost = NULL WHERE eid = ? AND aid = ?", (when, eid, aid))
+    # What was noted before it was lost is not known any more: the next run looks.
+    con.execute("UPDATE pending SET why = 'planned' WHERE eid = ? AND aid = ? AND why = 'lost'", (eid, aid))
 
 
 def lost_names(artifacts: Iterable[Artifact]) -> list[str]:

@@ -231,7 +231,7 @@ class Runner:
         if running.ended is not None and running.ended.reason is not Reason.CANCELLED:
             places, mask = running.prepared.places, self._prepare.mask(running.judged.adapter)
             running.artifacts = with_fidelity(running.artifacts, places, running.facts, mask)
-        self._unmoved.check(running.judged, running.prepared)
+        self._unmoved.check(running.judged, running.prepared, running.started)
 
     def recorded(self, attempts: Iterable[Attempted]) -> None:
         """Hear that the attempts are recorded: only now may what tells of them go."""
@@ -258,6 +258,7 @@ class Runner:
         tree, model, masked = self._prepare.model(judged, log)
         needed = self._prepare.needed_variables(judged, self._copies, running.facts, log)
         running.prepared = Prepared(places, model, tree, masked, environment, needed)
+        self._unmoved.begin(judged, running.prepared)
 
     # -- the process ----------------------------------------------------------------------------------------------
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved
 from cogbuild.fingerprint import glance
+from cogbuild.fingerprint.looking import look
 from cogbuild.fingerprint.trees import Memo, differences, read_tree, selected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from cogbuild.engine.preparing import Prepared
@@ -20,32 +23,90 @@ __all__ = ["Unmoved"]
 
 
 class Unmoved:
-    """Looks again at the files of adapters and models after a run."""
+    """Looks again at the files of adapters and models after a run.
+
+    What they hold is not all: an edit that was taken back before the run ended may have been read. So a file that changed
+    after the run began counts as moved also where it holds what it held; its ctime, which nobody can put back, says so.
+    """
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        # What adapters' directories looked like when they were last found as they had been loaded.
-        self._adapters: dict[Path, tuple[Memo, bytes]] = {}
+        # What adapters' directories looked like when they were last found as they had been loaded, and when what counts
+        # there last changed.
+        self._adapters: dict[Path, tuple[Memo, bytes, int]] = {}
+        # Files of directories that had changed in the future when the first run with them began.
+        self._ahead: dict[Path, dict[str, int]] = {}
 
-    def check(self, judged: Judged, prepared: Prepared) -> None:
-        """Refuse a result when what it was made from moved under the run."""
+    def begin(self, judged: Judged, prepared: Prepared) -> None:
+        """Hear that a run begins: what changed later than it is now did so before the clock went back."""
+        self._look_ahead(judged.adapter.directory, "adapter")
+        if not judged.entry.sealed:
+            self._look_ahead(prepared.model, "model")
+
+    def _look_ahead(self, directory: Path, rules: str) -> None:
+        if directory in self._ahead:
+            return
+        now = time.time_ns()
+        seen, _ = look(os.fspath(directory), rules)
+        times = {item.path: glance.ctime_ns(item.row) for item in seen if item.row}
+        self._ahead[directory] = {path: when for path, when in times.items() if when >= now}
+
+    def check(self, judged: Judged, prepared: Prepared, began: float) -> None:
+        """Refuse a result when what it was made from moved under the run, which *began* then, in seconds since the epoch."""
         facts = {"model": f"{judged.entry.repo}@{judged.entry.model[:12]}", "adapter": judged.adapter.name}
-        adapter = judged.adapter
-        known, looks = self._adapters.get(adapter.directory, (None, b""))
-        if not (known is not None and glance.same(os.fspath(adapter.directory), looks)):
-            now = read_tree(adapter.directory, known, rules="adapter")
-            moved = differences(adapter.tree, now.tree)
-            if files := [path for path in moved if not path.endswith(".md")]:
-                raise AdapterFilesMoved(**facts, files=files[:8])
-            self._adapters[adapter.directory] = (now, now.encode())
+        since = int(began * 1e9)
+        if files := self._moved_of_adapter(judged, since):
+            raise AdapterFilesMoved(**facts, files=files[:8])
         if judged.entry.sealed:
             if found := self.project.objects.check_sealed(prepared.tree):
                 raise ModelFilesMoved(**facts, files=[str(item.path) for item in found[:8]])
             return
+        if files := self._moved_of_model(judged, prepared, since):
+            raise ModelFilesMoved(**facts, files=files[:8])
+
+    def _moved_of_adapter(self, judged: Judged, since: int) -> list[str]:
+        adapter = judged.adapter
+        known, looks, newest = self._adapters.get(adapter.directory, (None, b"", 0))
+        if known is None or not glance.same(os.fspath(adapter.directory), looks):
+            now = read_tree(adapter.directory, known, rules="adapter")
+            if files := [path for path in differences(adapter.tree, now.tree) if _counts(path)]:
+                return files
+            known = now
+            newest = max(when for path, when in _changed(adapter.directory, now) if _counts(path))
+            self._adapters[adapter.directory] = (known, known.encode(), newest)
+        if newest < since:
+            return []
+        return [path for path in self._changed_since(since, adapter.directory, known) if _counts(path)]
+
+    def _moved_of_model(self, judged: Judged, prepared: Prepared, since: int) -> list[str]:
         link = self.project.con.execute(
             "SELECT memo FROM links WHERE eid = ?", (judged.entry.eid,)
         ).fetchone()
-        memo = Memo.decode(link[0][24:]) if link and link[0] else None
-        live = selected(read_tree(prepared.model, memo).tree, judged.adapter.spec.inputs)
+        memo = read_tree(prepared.model, Memo.decode(link[0] if link else None))
+        live = selected(memo.tree, judged.adapter.spec.inputs)
         if files := list(differences(prepared.tree, live)):
-            raise ModelFilesMoved(**facts, files=files[:8])
+            return files
+        taken = {entry.path for entry in live.entries}
+        return [path for path in self._changed_since(since, prepared.model, memo) if path in taken]
+
+    def _changed_since(self, since: int, directory: Path, memo: Memo) -> list[str]:
+        ahead = self._ahead.get(directory, {})
+        return [path for path, when in _changed(directory, memo) if when >= since and when != ahead.get(path)]
+
+
+def _counts(path: str) -> bool:
+    return not path.endswith(".md")
+
+
+def _changed(directory: Path, memo: Memo) -> Iterator[tuple[str, int]]:
+    """Yield the files that *memo* was read of, and when each last changed, in nanoseconds since the epoch."""
+    for entry, row in zip(memo.tree.entries, memo.stats, strict=True):
+        if entry.kind == "d":
+            continue
+        if row != glance.UNTRUSTED:
+            yield entry.path, glance.ctime_ns(row)
+            continue
+        try:
+            yield entry.path, os.lstat(directory / entry.path).st_ctime_ns
+        except FileNotFoundError:  # just now
+            yield entry.path, time.time_ns()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FORMAT", "RACY_NS", "UNTRUSTED", "pack", "row", "same", "unpack"]
+__all__ = ["FORMAT", "RACY_NS", "UNTRUSTED", "ctime_ns", "pack", "row", "same", "unpack"]
 
 #: Number of the format of memos.
 FORMAT = 2
@@ -36,6 +36,11 @@ UNTRUSTED = bytes(_SIZE)
 def row(info: os.stat_result) -> bytes:
     """Return what a stat says, packed."""
     return _packed(*_fields(info))
+
+
+def ctime_ns(packed: bytes) -> int:
+    """Return when what a row is of last changed, its content or its stat."""
+    return int(struct.unpack(">" + _ROW, packed)[3])
 
 
 def pack(names: Sequence[str], rows: Sequence[bytes]) -> bytes:

@@ -223,6 +223,9 @@ def test_another_version_of_the_interpreter_counts(box: Sandbox) -> None:
 MOVES = {
     "content": "echo moved > {model}/weights.bin",
     "same size and time": "printf b > {model}/weights.bin; touch -d @1500000000 {model}/weights.bin",
+    "an edit taken back": "printf b > {model}/weights.bin; printf a > {model}/weights.bin;"
+    " touch -d @1500000000 {model}/weights.bin",
+    "away and back": "mv {model}/weights.bin {model}/other.bin; mv {model}/other.bin {model}/weights.bin",
     "a new file": "touch {model}/weights2.bin",
     "executable bit": "chmod +x {model}/weights.bin",
     "removed": "rm {model}/weights.bin",
@@ -247,7 +250,7 @@ def test_a_model_that_moves_under_the_run_records_nothing(box: Sandbox, move: st
     assert box.adapt().exit_code == 0
 
 
-@pytest.mark.parametrize("move", ["helper", "script"])
+@pytest.mark.parametrize("move", ["helper", "script", "taken back"])
 def test_an_adapter_that_moves_under_its_run_records_nothing(box: Sandbox, move: str) -> None:
     """A helper file or the script edited while it runs: the same, with the adapter's file."""
     directory = box.adapter("one", "#!/bin/sh\n")
@@ -255,6 +258,7 @@ def test_an_adapter_that_moves_under_its_run_records_nothing(box: Sandbox, move:
     os.utime(directory / "helper", ns=(OLD, OLD))
     command = {
         "helper": f"printf b > {directory}/helper; touch -d @1500000000 {directory}/helper",
+        "taken back": f"printf b > {directory}/helper; printf a > {directory}/helper",
         "script": f"cp {directory}/adapter.sh {directory}/copy; echo '# more' >> {directory}/copy;"
         f" mv {directory}/copy {directory}/adapter.sh",
     }[move]
@@ -262,7 +266,7 @@ def test_an_adapter_that_moves_under_its_run_records_nothing(box: Sandbox, move:
     box.adapter("one", f"#!/bin/sh\n[ -e {once} ] || {{ touch {once}; {command}; }}\necho x:y\n")
     box.add("a")
     run = box.adapt()
-    files = {"helper": "helper", "script": "adapter.sh"}[move]
+    files = "adapter.sh" if move == "script" else "helper"
     assert f"  files  {files}" in run.error("a one").splitlines()
     assert "adapter one changed while it ran on" in run.error("a one")
     assert box.adapt().exit_code == 0
