@@ -8,19 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cogbuild.database import models
-from cogbuild.errors import is_text
+from cogbuild.errors import is_text, printable
 from cogbuild.errors.commands import BadParam, NothingToSet
 from cogbuild.spec.names import is_adapter_name, is_param_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from cogbuild.database.models import EntryRow
     from cogbuild.project import Project
+    from cogbuild.spec import AdapterSpec
 
-__all__ = ["Wish", "change", "param"]
+__all__ = ["Wish", "change", "notes", "param"]
 
 _MAX_DEPTH = 64  # as in declarations
+#: Notes that are said of one wish, and characters of a name in one: over HTTP they are a header.
+_MOST, _LONGEST = 10, 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,31 @@ def _problem(value: Any, depth: int = 0) -> str | None:
         [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
     )
     return next((problem for item in inside if (problem := _problem(item, depth + 1)) is not None), None)
+
+
+def notes(wish: Wish, active: Mapping[str, AdapterSpec | None]) -> list[str]:
+    """Return what no *active* adapter answers to: it may come, or be mistyped. None: one that can't be used just now."""
+    found = list(dict.fromkeys(_unanswered(wish, active)))
+    more = [f"note: and {len(found) - _MOST} more"] if len(found) > _MOST else []
+    return [f"note: {problem}" for problem in found[:_MOST]] + more
+
+
+def _unanswered(wish: Wish, active: Mapping[str, AdapterSpec | None]) -> Iterator[str]:
+    set_here = [(adapter, name) for adapter, name, value in wish.params if value is not None]
+    for adapter in (*wish.adapters, *(adapter for adapter, _ in set_here)):
+        if adapter not in active:
+            yield f"no active adapter is called {_named(adapter, active)}"
+    for adapter, name in set_here:
+        spec = active.get(adapter)
+        if spec is not None and name not in spec.params:
+            yield f"{adapter} declares no parameter {_named(name, spec.params)}"
+
+
+def _named(name: str, known: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    closest = ", ".join(get_close_matches(name, sorted(known)))
+    return printable(name[:_LONGEST]) + (f"; closest: {closest}" if closest else "")
 
 
 def change(project: Project, entries: Iterable[EntryRow], wish: Wish) -> list[EntryRow]:

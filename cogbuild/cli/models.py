@@ -19,8 +19,6 @@ from cogbuild.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cogbuild.database.models import EntryRow
     from cogbuild.library import Added
     from cogbuild.objects import Finding
@@ -222,7 +220,8 @@ def set_(
 ) -> None:
     """Change what is wanted for a model: its image, its adapters, their parameters."""
     from cogbuild.report.models import changed_line, entry_json
-    from cogbuild.wanted import Wish, change, param
+    from cogbuild.views.models import active_specs
+    from cogbuild.wanted import Wish, change, notes, param
 
     if names and all_adapters:
         raise click.UsageError("--adapter and --all-adapters exclude each other")
@@ -235,27 +234,13 @@ def set_(
         return
     wish = Wish(cpu_image, names, all_adapters, [param(text) for text in params])
     found = change(output.project, _entries(output, model, repo), wish)
-    _note_inactive(output.project, names)
+    for note in notes(wish, active_specs(output.project)):
+        click.echo(note, err=True)
     if in_json:
         print_json({"models": [entry_json(new) for new in found]})
         return
     for new in found:
         click.echo(changed_line(new))
-
-
-def _note_inactive(project: Project, names: Iterable[str]) -> None:
-    """Say which *names* no active adapter has: they may come, or be mistyped."""
-    from difflib import get_close_matches
-
-    from cogbuild.errors import printable
-    from cogbuild.views.models import active_names
-
-    known = sorted(active_names(project)) if names else []
-    for name in dict.fromkeys(names):
-        if name not in known:
-            closest = ", ".join(get_close_matches(name, known))
-            note = f"note: no active adapter is called {printable(name)}"
-            click.echo(f"{note}; closest: {closest}" if closest else note, err=True)
 
 
 # -- verify, rm -------------------------------------------------------------------------------------------------------
@@ -335,10 +320,10 @@ def rm(
     declared = library.declared_by_settings(project)
     for entry in found:
         library.remove(project, entry)
+        if entry.eid in declared:
+            click.echo(returns_note(declared[entry.eid]), err=True)
     if in_json:
         print_json({"models": [entry_json(entry) for entry in found]})
         return
     for entry in found:
         click.echo(removed_line(entry))
-        if entry.eid in declared:
-            click.echo(returns_note(declared[entry.eid]), err=True)

@@ -68,7 +68,9 @@ def ask(
     question = Question(parts, params, method, body)
     with meet(server, token) as met:
         if in_json:
-            print_json(data(met, question))
+            found, err = data(met, question)
+            click.echo(err, err=True, nl=False)
+            print_json(found)
             return
         on = page(sys.stdout)
         said = text(met, question, on)

@@ -64,14 +64,15 @@ def bytes_of(server: Server, question: Question) -> tuple[bytes, str]:
     return answer.content, safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))))
 
 
-def data(server: Server, question: Question) -> dict[str, Any]:
-    """Return the same as JSON."""
-    whole, *more = [server.object_of(page) for page in _pages(server, question, {}, "application/json")]
-    for page in more:
+def data(server: Server, question: Question) -> tuple[dict[str, Any], str]:
+    """Return (the same as JSON, the text that the command there prints on stderr)."""
+    first, *more = _pages(server, question, {}, "application/json")
+    whole = server.object_of(first)
+    for page in map(server.object_of, more):
         for name, rows in page.items():
             if isinstance(rows, list):
                 whole[name] += rows
-    return whole
+    return whole, safe(server.at.masked(unquote(first.headers.get(STDERR, ""))))
 
 
 def _pages(server: Server, question: Question, shown: Mapping[str, Any], kind: str) -> Iterator[Response]:

@@ -132,10 +132,10 @@ def reply(
     if answer.after is not None:
         url = request.url.include_query_params(after=place_text(answer.after))
         headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
-    if on is None:
-        return Json(answer.json(), headers=headers)
     if stderr:
         headers[STDERR] = quote(stderr)
+    if on is None:
+        return Json(answer.json(), headers=headers)
     if code:
         headers[EXIT_CODE] = str(code)
     return StreamingResponse(_pieces(answer, on), media_type="text/plain; charset=utf-8", headers=headers)

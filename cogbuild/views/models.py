@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from cogbuild.database.models import EntryRow
     from cogbuild.database.pairs import Artifact, Outcome
     from cogbuild.project import Project
-    from cogbuild.spec import ModelSpec
+    from cogbuild.spec import AdapterSpec, ModelSpec
 
-__all__ = ["Made", "ModelView", "active_names", "model_of", "model_view"]
+__all__ = ["Made", "ModelView", "active_names", "active_specs", "model_of", "model_view"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,15 @@ def model_of(project: Project, pair: str) -> str:
 def active_names(project: Project) -> set[str]:
     """Return the names of the active adapters, also of those that can't be used just now."""
     return {item.name for item in survey(project) if item.name is not None}
+
+
+def active_specs(project: Project) -> dict[str, AdapterSpec | None]:
+    """Return what they declare, None where that can't be read."""
+    return {
+        item.name: item.adapter.spec if item.adapter is not None else None
+        for item in survey(project)
+        if item.name is not None
+    }
 
 
 def model_view(project: Project, entry: EntryRow, active: Collection[str] | None = None) -> ModelView:

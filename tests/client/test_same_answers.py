@@ -147,6 +147,8 @@ def test_changes_are_made_there_in_the_same_words(site: Sandbox, inside: Inside)
         rows(inside, "--repo", "bob/m")[0]["model"],
     )
     steps = [
+        f"models set {first} --adapter cuont --param count.lvel=5 --param brokn.x=1 --repo bob/m",
+        f"models set {first} --adapter cuont --json --repo bob/m",
         f"models set {first} --adapter count --param count.level=5 --repo bob/m",
         f"models set {second} --all-adapters --cpu-image=",
         f"models set {second} --all-adapters --json",

@@ -327,6 +327,26 @@ def test_adapters_that_are_not_active_are_wanted_with_a_note(box: Sandbox, cogbu
     assert cogbuild("models", "set", model, "--all-adapters").err == ""
 
 
+def test_parameters_that_nothing_declares_are_set_with_a_note(box: Sandbox, cogbuild: Door) -> None:
+    """Neither of an adapter that is not active, nor of one without it; who takes one away hears nothing."""
+    box.adapter("card", params={"level": 1})
+    (box.adapter("broken") / "cog-adapter.yaml").write_text("name: broken\nscript: 1\n")
+    model = box.add("a").model
+
+    def told(*params: str) -> str:
+        said = cogbuild("models", "set", model, *(word for param in params for word in ("--param", param)))
+        assert (said.code, said.text) == (0, "changed  local/a@ID\n")
+        return said.err
+
+    assert told("card.level=2", "broken.any=1") == ""
+    assert told("card.lvel=2", "crd.level=2", "crd.other=2") == (
+        "note: no active adapter is called crd; closest: card\n"
+        "note: card declares no parameter lvel; closest: level\n"
+    )
+    assert told("card.lvel=null", "crd.level=null") == ""
+    assert told(*(f"card.x{number}=1" for number in range(12))).endswith("x9\nnote: and 2 more\n")
+
+
 def test_damage_is_found_and_put_right(box: Sandbox, cogbuild: Door) -> None:
     """A flipped byte is named, exit code 3; adding the model again heals it."""
     box.add("a")

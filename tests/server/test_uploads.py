@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -185,6 +186,28 @@ def test_what_an_upload_changes_of_a_models_wishes_is_said(client: httpx.Client)
     assert notes("adapters: [one, two]") == []
     said = put(client, zip_of("z"), adapter="two")
     assert said[1]["data"] == wants("two")
+
+
+def test_a_mistyped_wish_is_told_of(client: httpx.Client) -> None:
+    """As the command here says it, in JSON too; what excludes each other is refused and not half heard."""
+    at = f"/v2/models/{put(client, zip_of('x'))[-1]['model']['id']}"
+    for accept in ("text/plain", "application/json"):
+        asked = {"adapters": ["onee", "two"], "params": ["two.level=1", "tow.level=1"]}
+        answer = client.patch(at, json=asked, headers={"Accept": accept})
+        assert unquote(answer.headers["Cogbuild-Stderr"]) == (
+            "note: no active adapter is called onee; closest: one\n"
+            "note: no active adapter is called tow; closest: two\n"
+            "note: two declares no parameter level\n"
+        )
+    many = client.patch(
+        at, json={"adapters": [f"{number:03d}" + "\U0001f600" * 197 for number in range(1000)]}
+    )
+    assert len(many.headers["Cogbuild-Stderr"]) < 10_000
+    both = client.patch(at, json={"adapters": ["one"], "all_adapters": True})
+    assert (both.status_code, "exclude each other" in both.json()["text"]) == (422, True)
+    assert len(client.get(at).json()["models"][0]["adapters"]) == 1000
+    every = client.patch(at, json={"adapters": [], "all_adapters": True})
+    assert every.json()["models"][0]["adapters"] is None
 
 
 def test_the_test_stands_also_where_adapters_are_chosen(client: httpx.Client) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cogbuild import library
 from cogbuild.asked import Answer
@@ -14,7 +14,7 @@ from cogbuild.server.access import Guarded, needs
 from cogbuild.server.service import Here
 from cogbuild.server.v2 import shapes
 from cogbuild.server.wire import About, Shown, reply, text_too
-from cogbuild.wanted import Wish, change, param
+from cogbuild.wanted import Wish, change, notes, param
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +41,12 @@ class Changed(BaseModel):
         [], description="`ADAPTER.NAME=JSON`; null takes the parameter away."
     )
 
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if self.adapters and self.all_adapters:
+            raise ValueError("adapters and all_adapters exclude each other")
+        return self
+
 
 class Rows(BaseModel):
     """The models as they are now."""
@@ -52,10 +58,10 @@ class Rows(BaseModel):
 @needs("adapt")
 def wanted(asked: Changed, request: Request, model: str, service: Here, about: About, on: Shown) -> Response:
     """Change a model's image, its adapters, their parameters, in each of its repos, as `cogbuild models set` does."""
-    every = asked.all_adapters and not asked.adapters
-    wish = Wish(asked.cpu_image, asked.adapters, every, [param(text) for text in asked.params])
+    wish = Wish(asked.cpu_image, asked.adapters, asked.all_adapters, [param(text) for text in asked.params])
     found = change(service.project, _entries(service, request, model, about, "adapt"), wish)
-    return reply(request, _rows(found, changed_line), on)
+    active = {name: adapter.spec for name, adapter in service.adapters().items()}
+    return reply(request, _rows(found, changed_line), on, stderr=_lines(notes(wish, active)))
 
 
 @router.delete("/{model}", responses=text_too(Rows, "What was let go of."), summary="Let go of a model")
@@ -66,8 +72,8 @@ def removed(request: Request, model: str, service: Here, about: About, on: Shown
     declared = library.declared_by_settings(service.project)
     for entry in found:
         library.remove(service.project, entry)
-    notes = [returns_note(declared[entry.eid]) for entry in found if entry.eid in declared]
-    return reply(request, _rows(found, removed_line), on, stderr="".join(f"{note}\n" for note in notes))
+    returning = [returns_note(declared[entry.eid]) for entry in found if entry.eid in declared]
+    return reply(request, _rows(found, removed_line), on, stderr=_lines(returning))
 
 
 def _entries(service: Service, request: Request, model: str, about: Repos, action: str) -> list[EntryRow]:
@@ -75,6 +81,10 @@ def _entries(service: Service, request: Request, model: str, about: Repos, actio
     for entry in found:
         request.state.grant.require(action, entry.repo, what=f"model {model}")
     return found
+
+
+def _lines(said: Sequence[str]) -> str:
+    return "".join(f"{line}\n" for line in said)
 
 
 def _rows(found: Sequence[EntryRow], line: Callable[[EntryRow], str]) -> Answer:
