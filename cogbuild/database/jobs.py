@@ -23,6 +23,7 @@ __all__ = [
     "end",
     "find",
     "known_once",
+    "last",
     "lately",
     "listed",
     "next_queued",
@@ -120,6 +121,12 @@ def listed(
     """Return so many jobs of which *reads* says yes, the newest first; those before the number *before* where it is given."""
     rows = con.execute(_JOB + "WHERE jid < ? ORDER BY jid DESC", (2**62 if before is None else before,))
     return list(islice(filter(reads, map(_job, rows)), limit))
+
+
+def last(con: sqlite3.Connection, kind: str) -> JobRow | None:
+    """Return the newest job of a kind."""
+    row = con.execute(_JOB + "WHERE kind = ? ORDER BY jid DESC LIMIT 1", (kind,)).fetchone()
+    return _job(row) if row else None
 
 
 def under_way(con: sqlite3.Connection) -> list[JobRow]:

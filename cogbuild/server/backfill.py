@@ -5,7 +5,7 @@ from __future__ import annotations
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from cogbuild.database import feed, history
+from cogbuild.database import feed, history, jobs
 from cogbuild.planner import Plan, Selection
 from cogbuild.report.summary import together
 from cogbuild.server.jobs import BACKFILL, Active, Ending
@@ -51,13 +51,23 @@ class Backfill:
         mode = self.mode
         contexts = {name: adapter.context for name, adapter in found.items()}
         contexts["mode"] = mode
+        if self._seen is None:
+            self._seen = self._cancelled()
         if contexts == self._seen or mode == "off" or self.service.jobs.has(BACKFILL):
             return
         planner = self.service.pipeline.planner()
         # What failed as it is now is no reason for a job: it would be left alone.
         if any(not failed for name in found for _, failed in self._lacking(planner, name, mode)):
-            self.service.jobs.submit(BACKFILL, {"mode": mode}, owner="backfill")
+            asked = {"mode": mode, "contexts": contexts}
+            self.service.jobs.submit(BACKFILL, asked, owner="backfill")
         self._seen = contexts  # only now: a look that went wrong is taken again
+
+    def _cancelled(self) -> dict[str, str]:
+        """Return the contexts for which a server before began a job that somebody cancelled, and nobody one since."""
+        row = jobs.last(self.service.project.con, BACKFILL)
+        if row is None or row.state != "cancelled":
+            return {}
+        return dict(row.request.get("contexts", {}))
 
     def _lacking(self, planner: Planner, name: str, mode: str) -> list[tuple[int, bool]]:
         """Return (entry, whether it failed as it is now) of the pairs to make, newest models first."""
@@ -78,7 +88,8 @@ class Backfill:
         con = self.service.project.con
         aid = feed.adapter_id(con, judged.adapter.name)
         tried = history.attempts(con, judged.entry.eid, aid) if aid is not None and judged.key else []
-        return bool(tried) and tried[-1].status == "failed" and tried[-1].key == judged.key
+        same = [attempt.status for attempt in tried if attempt.key == judged.key]
+        return same[-1:] == ["failed"]
 
     # -- doing ----------------------------------------------------------------------------------------------------
 

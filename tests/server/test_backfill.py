@@ -137,6 +137,57 @@ def test_what_fails_for_an_adapter_that_is_needed_counts_once(site: Site, client
 
 
 @pytest.mark.slow
+def test_what_failed_as_it_is_now_is_left_alone_after_an_edit_was_taken_back(
+    site: Site, client: httpx.Client
+) -> None:
+    """What counts is how it ended last on these very inputs, and not on those of the edit."""
+    put(client, zip_of("x"))
+    site.ran()
+    failing = "#!/bin/sh\necho $COG_MODEL_ID >> {ran}\nexit 1\n"
+    for number, script in enumerate((failing, failing + "# edited\n")):
+        site.adapter("two", script)
+        _settings(site, "one", "two")
+        assert "two: 1 of 1 failed, more than 20%; the other 0 are left as they are" in _next(client, number)
+    assert len(site.ran()) == 2
+    site.adapter("two", failing)
+    threading.Event().wait(0.5)
+    assert site.ran() == []
+    assert len(client.get("/v2/jobs").json()["jobs"]) == 3
+    site.adapter("two", COPY)
+    assert _next(client, 2)[-1] == "1 built"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_cancelled_one_stays_so_until_something_changes(site: Site, *, killed: bool) -> None:
+    """Also for the next server, and where the first had no time to end it."""
+    waits = "#!/bin/sh\necho waits >> {ran}\nwhile [ ! -e {go} ]; do sleep 0.02; done\n"
+    server = site.start()
+    put(server.client, zip_of("x"))
+    site.ran()
+    site.adapter("two", waits + COPY)
+    _settings(site, "one", "two")
+    eventually(lambda: site.ran_file.exists() and "waits" in site.ran_file.read_text())
+    job = server.client.get("/v2/jobs").json()["jobs"][0]
+    assert server.client.delete(f"/v2/jobs/{job['job']}").status_code == 200
+    if killed:
+        server.kill()
+    else:
+        eventually(lambda: _jobs(server.client))
+        server.stop()
+    site.go.touch()
+    with site.client() as client:
+        threading.Event().wait(0.5)
+        found = client.get("/v2/jobs").json()["jobs"]
+        assert [(item["kind"], item["state"]) for item in found] == [
+            ("backfill", "cancelled"),
+            ("upload", "done"),
+        ]
+        site.adapter("two", COPY)
+        assert _next(client, 1)[-1] == "1 built"
+
+
+@pytest.mark.slow
 def test_an_upload_goes_before(site: Site, client: httpx.Client) -> None:
     """While somebody waits for an upload, nothing of a backfill begins."""
     for number in range(4):
