@@ -51,9 +51,10 @@ def active(project: Project, directories: Iterable[str | Path] = ()) -> dict[str
                     adapter=adapter.name, needed=needed, declared_in=adapter.directory / ADAPTER_FILE
                 )
     image = IMAGE_ADAPTER in found
-    ready = {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+    pythons = _pythons(project, found.values())
+    ready = _ready(project, found, pythons, image=image)
     if ready and not directories:
-        _remember(project, ready)
+        _remember(project, ready, pythons)
     return ready
 
 
@@ -78,14 +79,12 @@ def usable(
         for name in lacking:
             del found[name]
     try:
-        return {
-            name: _in_context(project, found[name], image=image) for name in order(found.values())
-        }, errors
+        return _ready(project, found, _pythons(project, found.values()), image=image), errors
     except NeedsCircle as circle:
         return {}, list({error.title: error for error in (*errors, circle)}.values())
 
 
-def _remember(project: Project, adapters: dict[str, Adapter]) -> None:
+def _remember(project: Project, adapters: dict[str, Adapter], pythons: str | None) -> None:
     """Leave a note of all that was read, so that the next run with nothing to do can tell so by stats alone."""
     if not project.exists:
         return
@@ -101,6 +100,7 @@ def _remember(project: Project, adapters: dict[str, Adapter]) -> None:
         directories=directories,
         sources=[(source.path, source.repo, source.requires) for source in project.settings.models],
         adapters={adapter.name: (adapter.context, adapter.needs) for adapter in adapters.values()},
+        pythons=pythons,
     )
     if standing is not None and models.memo(project.con, quiet.MEMO) != standing:
         project.remember(quiet.MEMO, standing)
@@ -210,7 +210,7 @@ def beside(project: Project, directory: Path) -> dict[str, Adapter]:
             if needed not in found:
                 found[needed] = known
                 queue.append(known)
-    return {name: _in_context(project, found[name], image=image) for name in order(found.values())}
+    return _ready(project, found, _pythons(project, found.values()), image=image)
 
 
 def order(adapters: Iterable[Adapter]) -> list[str]:
@@ -229,7 +229,26 @@ def _needs(spec: AdapterSpec, *, image: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*spec.needs, *((IMAGE_ADAPTER,) if gets_image else ()))))
 
 
-def _in_context(project: Project, adapter: Adapter, *, image: bool) -> Adapter:
+def _ready(
+    project: Project, found: dict[str, Adapter], pythons: str | None, *, image: bool
+) -> dict[str, Adapter]:
+    """Return the adapters in their order and contexts. Raises ``NeedsCircle``."""
+    names = order(found.values())
+    if pythons is not None:
+        from cogbuild.environment import look_again
+
+        look_again(pythons)
+    return {name: _in_context(project, found[name], image=image, pythons=pythons) for name in names}
+
+
+def _pythons(project: Project, adapters: Iterable[Adapter]) -> str | None:
+    """Return what tells which Pythons there are; None where no model's wish for one counts."""
+    if any(adapter.spec.python and adapter.spec.python.with_model for adapter in adapters):
+        return quiet.pythons(project.environ)
+    return None
+
+
+def _in_context(project: Project, adapter: Adapter, *, image: bool, pythons: str | None) -> Adapter:
     spec = adapter.spec
     needs = _needs(spec, image=image)
     fields = [
@@ -243,10 +262,11 @@ def _in_context(project: Project, adapter: Adapter, *, image: bool) -> Adapter:
         json.dumps([spec.python.packages, spec.python.with_model] if spec.python else None),
         project.settings.docker_registry if spec.passes("COG_DOCKER_REGISTRY") else "",
         str(bool(project.settings.docker_registry)) if spec.passes("COG_HAS_DOCKER_REGISTRY") else "",
-        _running_python()
-        if spec.python
-        else "",  # environments are made of it where a model asks for no other
+        # Environments are made of it where a model asks for no other, or for one that is not here.
+        _running_python() if spec.python else "",
     ]
+    if spec.python and spec.python.with_model and pythons is not None:
+        fields.append(pythons)
     return replace(adapter, needs=needs, context=tagged("context/1", fields))
 
 

@@ -25,10 +25,13 @@ from cogbuild.place import SETTINGS_FILE, SHARED_FILE, anybody_at_work, live_dir
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["MEMO", "Standing", "closure", "found", "fresh_pairs", "platform", "summary", "which"]
+__all__ = ["MEMO", "Standing", "closure", "found", "fresh_pairs", "platform", "pythons", "summary", "which"]
 
 #: The name of the memo, and the number of its format.
-MEMO = "standing:1"
+MEMO = "standing:2"
+
+#: What a Python on PATH is called; models of today ask for 3.7 and later.
+_PYTHONS = ("python", "python3", *(f"python3.{minor}" for minor in range(6, 20)))
 
 #: The adapter whose artifact is ``COG_CPU_IMAGE``.
 IMAGE_ADAPTER = "docker-cpu"
@@ -98,6 +101,7 @@ class Standing:
             and all(stat_of(path) == was for path, was in facts["files"].items())
             and all(which(name, facts["environ"]["PATH"]) == at for name, at in facts["programs"].items())
             and all(glance.same(path, bytes.fromhex(was)) for path, was in facts["directories"].items())
+            and facts["pythons"] in (None, pythons(values))
             and self._links_hold(con)
         )
 
@@ -122,11 +126,12 @@ def compose(
     directories: Mapping[str, bytes],
     sources: Iterable[tuple[str, str | None, Sequence[str]]],
     adapters: Mapping[str, tuple[str, Sequence[str]]],
+    pythons: str | None,
 ) -> bytes | None:
     """Return the note for ``fresh_pairs``; None where something that was read is so young that it may still change.
 
     *values* is the environment, *programs* where each interpreter was found, *directories* the stat memo of each one
-    that was read, *sources* the live directories as the settings name them, *adapters* (context, needs) by name.
+    that was read, *sources* the live directories as the settings name them, *adapters* (context, needs) by name, *pythons* what there were if they count.
     """
     files = [os.path.join(root, name) for name in (SETTINGS_FILE, SHARED_FILE)]
     stats = {path: stat_of(path) for path in [*files, *programs.values()]}
@@ -142,6 +147,7 @@ def compose(
         "directories": {path: memo.hex() for path, memo in directories.items()},
         "sources": [list(source) for source in sources],
         "adapters": dict(adapters),
+        "pythons": pythons,
     }
     return json.dumps(facts, separators=(",", ":")).encode()
 
@@ -190,6 +196,25 @@ def found(program: str, path: str | None) -> str | None:
         if os.access(place, os.F_OK | os.X_OK) and not os.path.isdir(place):
             return place
     return None
+
+
+def pythons(values: Mapping[str, str]) -> str:
+    """Return what tells which Pythons can be found: the files behind their names on ``PATH``, and what uv has installed.
+
+    A virtual environment adds none: what it leads to is the file that it was made of.
+    """
+    files = set()
+    for place in dict.fromkeys((values.get("PATH") or os.defpath).split(os.pathsep)):
+        for name in _PYTHONS:
+            path = f"{place}/{name}"
+            if os.access(path, os.X_OK):
+                files.add(os.path.realpath(path))
+    seen = [f"{path} {stat[1]} {stat[2]}" for path in files if (stat := stat_of(path)) is not None]
+    shared = values.get("XDG_DATA_HOME") or os.path.join(values.get("HOME") or "", ".local/share")
+    with contextlib.suppress(OSError):
+        kept = os.listdir(values.get("UV_PYTHON_INSTALL_DIR") or os.path.join(shared, "uv/python"))
+        seen += [name for name in kept if name.startswith("cpython-")]
+    return "\n".join(sorted(seen))
 
 
 def closure(order: Iterable[str], needs: Callable[[str], Sequence[str]], names: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ lock and machine) → ``activate``. All of it is done by the ``uv`` that lies be
 from __future__ import annotations
 
 from cogbuild.environment.locks import Lock, Request, make_request, resolve
-from cogbuild.environment.python import Python, find_python, platform_name
+from cogbuild.environment.python import Python, find_python, look_again, platform_name
 from cogbuild.environment.realised import (
     Environment,
     activate,
@@ -25,6 +25,7 @@ __all__ = [
     "activate",
     "find_python",
     "list_environments",
+    "look_again",
     "make_request",
     "platform_name",
     "realise",

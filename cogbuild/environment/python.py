@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from cogbuild.environment import tool
 
-__all__ = ["Python", "find_python", "platform_name"]
+__all__ = ["Python", "find_python", "look_again", "platform_name"]
 
 # Anything else that a model may write there (a path, an option) is never handed to uv, which would run it.
 _VERSION = re.compile(r"\d+(\.\d+){0,2}((a|b|rc)\d+)?")
@@ -46,6 +47,12 @@ def find_python(asked: str | None = None) -> Python:
     return Python(path, version, asked, note)
 
 
+@lru_cache(maxsize=1)
+def look_again(around: str) -> None:  # noqa: ARG001 - the cache compares it
+    """Have interpreters looked for again where *around*, which tells what there is, is not what it was when this was last called."""
+    find_python.cache_clear()
+
+
 def _is(version: str, asked: str) -> bool:
     return version == asked or version.startswith(asked + ".")
 
@@ -53,13 +60,15 @@ def _is(version: str, asked: str) -> bool:
 def _installed(asked: str) -> list[tuple[str, str]]:
     """Return (path, version) of each CPython that uv finds for *asked*, newest first."""
     import json
+    from tempfile import gettempdir
 
     # Not `uv python find`: one launcher on PATH that can't be run, such as a pyenv shim, makes it give up.
-    ended = tool.run("python", "list", "--only-installed", "--output-format=json", asked)
+    here = Path(gettempdir())
+    ended = tool.run("python", "list", "--only-installed", "--output-format=json", asked, cwd=here)
     if ended.code != 0:
         return []
     return [
-        (entry["path"], entry["version"])
+        (str(here / entry["path"]), entry["version"])  # of what lies below it, uv names the path from there
         for entry in json.loads(ended.stdout)
         if entry["implementation"] == "cpython" and entry.get("variant", "default") == "default"
     ]

@@ -92,7 +92,7 @@ def lock(
 ) -> Locked:
     """Resolve what a group asks for, where it is not resolved or *upgrade* wants it anew; durable when this returns.
 
-    The pairs whose lock changed are judged again by the next plan.
+    The pairs whose lock is new or changed are judged again by the next plan.
     """
     from cogbuild.environment import resolve
 
@@ -123,8 +123,7 @@ def _keep(project: Project, group: Group, wanted: Wanted, new: Lock) -> None:
 
     def work(con: sqlite3.Connection) -> None:
         locks.put_lock(con, row, replace_old=True)
-        if wanted.lock is not None and wanted.lock != new:
-            feed.reset_scopes(con)  # another adapter may ask for the same
+        feed.reset_scopes(con)  # other pairs may ask for the same, and were judged without it
 
     if wanted.lock != new:
         project.database.write(work)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Sandbox
 
+from cogbuild import quiet
+from cogbuild.active import active
 from cogbuild.engine import Status
+from cogbuild.environment import find_python, python
+from cogbuild.housekeeping import locking
 from cogbuild.verdict import Kind
 
 ADAPTER = """#!/usr/bin/env python3
@@ -150,3 +156,71 @@ def test_what_cannot_be_resolved_fails_its_pair_alone(box: Sandbox, wheels: Path
     assert "no-such-package-here" in Path(log).read_text()
     adapter(box)
     assert box.adapt().ran == ["a one"]
+
+
+@pytest.fixture
+def later(box: Sandbox, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str, str]]:
+    """A model that asks for a Python which is not on PATH yet: how it is called there, where it is, and its version."""
+    others = [(path, version) for path, version in python._installed("3") if version != find_python().version]
+    if not others:
+        pytest.skip("only one Python is installed here")
+    path, version = others[0]
+    place = box.root / "bin"
+    place.mkdir()
+    monkeypatch.setenv("PATH", str(place))  # all that uv looks at
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(box.root / "none"))
+    find_python.cache_clear()
+    script = ADAPTER.replace("import tinypkg", "import platform").replace(
+        "tinypkg {{tinypkg.VERSION}}", "{{platform.python_version()}}"
+    )
+    box.adapter("one", script.format(ran=str(box.ran_file)), python={"packages": [], "with_model": True})
+    box.add("a", {"cog.yaml": f'build:\n  python_version: "{version}"\npredict: predict.py:Predictor\n'})
+    yield place / f"python{version.rpartition('.')[0]}", path, version
+    find_python.cache_clear()
+
+
+@pytest.mark.slow  # it asks every interpreter there is
+def test_a_python_that_is_installed_later_is_used(box: Sandbox, later: tuple[Path, str, str]) -> None:
+    """A run of everything notices that it came and that it went, also where nothing else is to be done."""
+    name, path, version = later
+    box.environ["PATH"] = str(name.parent)
+    assert box.adapt().ran == ["a one"]
+    time.sleep(2.1)
+    assert box.adapt().results == {}
+    assert quiet.fresh_pairs(str(box.data), box.environ) == 1
+    name.symlink_to(path)
+    assert quiet.fresh_pairs(str(box.data), box.environ) is None
+    run = box.adapt()
+    assert run.ran == ["a one"]
+    assert box.artifact(run, "a one").read_text().startswith(f"{version} ")
+    assert box.adapt().results == {}
+    name.unlink()
+    assert box.adapt().status("a one") is Status.RESTORED
+
+
+@pytest.mark.slow  # it asks every interpreter there is
+def test_a_new_lock_has_its_pairs_judged(box: Sandbox, later: tuple[Path, str, str]) -> None:
+    """A Python in a place that only uv knows is not noticed by runs; locking says "new", and then they are."""
+    name, path, _ = later
+    assert box.adapt().ran == ["a one"]
+    name.symlink_to(path)
+    find_python.cache_clear()  # as another process
+    assert box.adapt().ran == []
+    with box.project() as project:
+        (group,) = locking.groups(project, active(project))
+        assert locking.lock(project, group, upgrade=False).state == "new"
+    assert box.adapt().ran == ["a one"]
+
+
+def test_a_python_below_the_directory_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There uv runs, and it names such a one by a path from there; we do not run there."""
+    running = find_python()
+    name = f"python{running.version.rpartition('.')[0]}"
+    (tmp_path / name).symlink_to(running.path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = [path for path, _ in python._installed(running.version)]
+    assert str(tmp_path / name) in found
+    assert all(map(os.path.isabs, found))
