@@ -94,7 +94,7 @@ def _build(
 ) -> None:
     from cogbuild.client.http import API
     from cogbuild.client.progress import Silent, progress_on
-    from cogbuild.client.sending import send
+    from cogbuild.client.sending import Interrupted, send
 
     progress: Progress = Silent() if in_json else progress_on(sys.stderr)
     if server.speaks() != API:
@@ -103,8 +103,10 @@ def _build(
         return
     try:
         accepted = send(server, model, repo, progress, adapters=names or None, force=force)
-    except KeyboardInterrupt:
-        click.echo("what was sent is kept there for a while, and not sent again", err=True)
+    except Interrupted as interrupted:
+        if kept := interrupted.kept:
+            arrived = "1 file has arrived: it is" if kept == 1 else f"{kept} files have arrived: they are"
+            click.echo(f"{arrived} kept there for a while, and not sent again", err=True)
         raise
     end = follow_job(server, accepted.job, heard, command="build")
     _end(heard, end, repo, accepted.job, accepted, in_json=in_json)

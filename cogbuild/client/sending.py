@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cogbuild.client.pack import Model
     from cogbuild.fingerprint.trees import Entry
 
-__all__ = ["Accepted", "Progress", "send"]
+__all__ = ["Accepted", "Interrupted", "Progress", "send"]
 
 _AT_ONCE = 4  # requests on their way
 # Files smaller than this go together, so many of them and so many bytes in one request: a server takes 1,000 and 4 MiB.
@@ -52,6 +52,14 @@ class Accepted(NamedTuple):
     size: int  # bytes that were sent
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C came while files were sent, of which *kept* have arrived."""
+
+    def __init__(self, kept: int) -> None:
+        super().__init__()
+        self.kept = kept
+
+
 def send(
     server: Server,
     model: Model,
@@ -61,7 +69,27 @@ def send(
     adapters: Sequence[str] | None = None,
     force: bool = False,
 ) -> Accepted:
-    """Send what *server* lacks of *model*, then the tree; return the job that it began, once however often we ask."""
+    """Send what *server* lacks of *model*, then the tree; return the job that it began, once however often we ask.
+
+    Raises ``Interrupted`` for ``KeyboardInterrupt``.
+    """
+    kept: list[Entry] = []
+    try:
+        return _send(server, model, repo, progress, kept=kept, adapters=adapters, force=force)
+    except KeyboardInterrupt:
+        raise Interrupted(len(kept)) from None
+
+
+def _send(
+    server: Server,
+    model: Model,
+    repo: str,
+    progress: Progress,
+    *,
+    kept: list[Entry],
+    adapters: Sequence[str] | None,
+    force: bool,
+) -> Accepted:
     body = {
         "model": model.tree.model_id,
         "entries": manifest(model.tree),
@@ -77,7 +105,7 @@ def send(
     for _ in range(_ROUNDS):
         files += len(missing)
         size += sum(entry.size for entry in missing)
-        _send_files(server, model, repo, missing, progress)
+        _send_files(server, model, repo, missing, progress, kept=kept)
         answer = server.ask(
             "POST", f"/v2/repos/{repo}/models", content=lambda: content, headers=headers, check=False
         )
@@ -105,14 +133,16 @@ def _entries(server: Server, model: Model, digests: object) -> list[Entry]:
     return [files[digest] for digest in digests]
 
 
-def _send_files(server: Server, model: Model, repo: str, files: list[Entry], progress: Progress) -> None:
-    """Send files, several at once; the first error ends all."""
+def _send_files(
+    server: Server, model: Model, repo: str, files: list[Entry], progress: Progress, *, kept: list[Entry]
+) -> None:
+    """Send files, several at once, and add those that arrived to *kept*; the first error ends all."""
     progress.begin(len(files), sum(entry.size for entry in files), len(model.files) - len(files))
     waiting: SimpleQueue[list[Entry]] = SimpleQueue()
     requests = _requests(files)
     for request in requests:
         waiting.put(request)
-    sending = _Sending(server, model, repo, progress)
+    sending = _Sending(server, model, repo, progress, kept=kept)
     # Not a pool: its threads are waited for at exit, and who presses Ctrl-C twice does not want to wait.
     threads = [
         threading.Thread(target=sending.work, args=(waiting,), daemon=True)
@@ -148,8 +178,11 @@ def _requests(files: list[Entry]) -> list[list[Entry]]:
 class _Sending:
     """Files under way."""
 
-    def __init__(self, server: Server, model: Model, repo: str, progress: Progress) -> None:
+    def __init__(
+        self, server: Server, model: Model, repo: str, progress: Progress, *, kept: list[Entry]
+    ) -> None:
         self._server, self._model, self._repo, self._progress = server, model, repo, progress
+        self._kept = kept
         self.stopped = threading.Event()
         self.trouble: BaseException | None = None
 
@@ -196,3 +229,4 @@ class _Sending:
             headers=headers,
             params={"repo": self._repo},
         )
+        self._kept.extend(entries)

@@ -125,7 +125,7 @@ class ConnectionLost(CogbuildError):
         return (
             f"the work goes on there: follow it with `{follow}`"
             if follow
-            else ("run the command again: what was sent is not sent again")
+            else ("run the command again: files that have arrived are not sent again")
         )
 
     in_hint = ("goes_on",)
