@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import os
 
 __all__ = [
+    "ArtifactsElsewhere",
     "CacheTooNew",
     "DatabaseBroken",
     "DatabaseBusy",
@@ -84,6 +85,14 @@ class DiskTrouble(StateError):
 class DiskFull(DiskTrouble):
     headline = "the disk is full: {path} can't be written"
     hint = "make room, e.g. with `cogbuild cache gc`, then run the command again"
+
+
+class ArtifactsElsewhere(StateError):
+    headline = "artifact_store was changed, and {gone} of {count} artifacts are not there"
+    hint = (
+        "move what was made to the new place, or change the setting back; to have it made anew, "
+        "`cogbuild artifacts verify` notes what is gone"
+    )
 
 
 class StoresInUse(StateError):

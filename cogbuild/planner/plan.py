@@ -9,6 +9,7 @@ from cogbuild import library
 from cogbuild.database import feed, models, pairs
 from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
 from cogbuild.planner.judging import Judge
+from cogbuild.planner.place import check_place
 
 if TYPE_CHECKING:
     import sqlite3
@@ -135,6 +136,7 @@ class Planner:
         problems = library.refresh_links(self.project)
         if not self.project.exists:
             self.project.make()
+        check_place(self.project, remember=not dry)
         direct = selection.models or selection.force
         plan = (self._direct if direct else self._by_feed)(selection, names, problems, dry=dry)
         # Told of once, as what it is: a live directory that can't be used, and not as a failure of each of its pairs.
