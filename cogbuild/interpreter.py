@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cogbuild.project import Project
     from cogbuild.spec import AdapterSpec
 
-__all__ = ["interpreter", "let_through", "shebang", "version_memo"]
+__all__ = ["interpreter", "let_through", "of_memo", "shebang", "version_memo"]
 
 
 #: Of cogbuild's own environment, every adapter gets these.
@@ -96,6 +96,12 @@ def _program(words: Sequence[str]) -> str:
         rest = [word for word in words[1:] if not word.startswith("-") and "=" not in word]
         return rest[0] if rest else ""
     return words[0] if words else ""
+
+
+def of_memo(name: str) -> str:
+    """Return the program that the memo of a version is about; empty where it is of another format."""
+    form, _, rest = name.removeprefix("interpreter:").partition(":")
+    return rest.partition(":")[2].rsplit(":", 4)[0] if form == "2" else ""
 
 
 def version_memo(program: str) -> str | None:

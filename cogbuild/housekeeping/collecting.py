@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cogbuild import interpreter
 from cogbuild.database import history, jobs, upkeep
 from cogbuild.engine.places import notes_in
 from cogbuild.errors.state import DiskTrouble, ReadOnlyData
@@ -345,7 +346,7 @@ def _forgotten(project: Project, found: Roots) -> set[str]:
         if not os.path.isfile(os.path.join(name.removeprefix("adapter:"), ADAPTER_FILE)):
             gone.add(name)
     for name, _ in upkeep.memos(con, "interpreter:"):
-        if not os.path.exists(name.removeprefix("interpreter:").rsplit(":", 4)[0]):
+        if not os.path.exists(interpreter.of_memo(name)):
             gone.add(name)
     return gone
 
