@@ -17,6 +17,7 @@ from cogbuild.server.messages import is_end, line_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
 __all__ = ["Feed", "Feeds"]
 
@@ -104,9 +105,21 @@ def _opened(path: Path) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError), path.open("r+b") as before:
         # A power cut or a full disk may have left half a line.
-        data = before.read()
-        before.truncate(data.rfind(b"\n") + 1)
+        before.truncate(_end_of_lines(before))
     return path.open("ab", buffering=0)
+
+
+def _end_of_lines(file: BinaryIO) -> int:
+    """Return where the last whole line ends; only what comes after it is read."""
+    at = file.seek(0, os.SEEK_END)
+    while at:
+        start = max(0, at - _PIECE)
+        file.seek(start)
+        end = file.read(at - start).rfind(b"\n") + 1
+        if end:
+            return start + end
+        at = start
+    return 0
 
 
 def _last_line(path: Path) -> bytes:
@@ -163,6 +176,20 @@ class Feeds:
         except ValueError:  # there is none, or what a power cut left of one
             return False
 
+    def tail(self, job: str, most: int) -> tuple[list[bytes], int]:
+        """Return the last lines, so many bytes of them at most, and how many there are; no more than that is in memory."""
+        try:
+            with self.path(job).open("rb") as file:
+                end = _end_of_lines(file)
+                start = max(0, end - most)
+                file.seek(start)
+                lines = file.read(end - start).splitlines()
+                if start:  # the first of them may be half a line
+                    del lines[:1]
+                return lines, _count(file, end)
+        except FileNotFoundError:
+            return [], 0
+
     def let_go(self, last: dict[str, Any]) -> None:
         """Say *last* to everybody who follows, and let go of them."""
         with self._lock:
@@ -177,8 +204,11 @@ class Feeds:
         for feed in feeds:
             feed.close()
 
-    async def follow(self, job: str, after: int = 0) -> AsyncIterator[tuple[int, bytes] | None]:
-        """Yield (number, line) of each message after the number *after*, until the job has ended; None now and then."""
+    async def follow(self, job: str, after: int = 0) -> AsyncIterator[list[tuple[int, bytes]] | None]:
+        """Yield (number, line) of the messages after the number *after*, until the job has ended; None now and then.
+
+        Those that are there already come many at once: who goes away is noticed only between two sendings.
+        """
         with self._lock:
             feed = self._open.get(job)
         if feed is None:
@@ -191,10 +221,10 @@ class Feeds:
                 over = feed.closed  # asked before reading: all that was said until then is read now
                 while piece := await run_in_threadpool(_read, self.path(job), offset):
                     offset += len(piece)
-                    for line in piece.splitlines(keepends=True):
-                        number += 1
-                        if number > after:
-                            yield number, line
+                    lines = list(enumerate(piece.splitlines(), number + 1))
+                    number += len(lines)
+                    if wanted := [said for said in lines if said[0] > after]:
+                        yield wanted
                 if over:
                     return
                 try:
@@ -202,6 +232,16 @@ class Feeds:
                         await moved.wait()
                 except TimeoutError:
                     yield None
+
+
+def _count(file: BinaryIO, end: int) -> int:
+    """Return how many lines end before *end*."""
+    file.seek(0)
+    found = 0
+    while end and (piece := file.read(min(_PIECE, end))):
+        found += piece.count(b"\n")
+        end -= len(piece)
+    return found
 
 
 def _read(path: Path, offset: int) -> bytes:

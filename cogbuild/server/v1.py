@@ -18,6 +18,7 @@ from cogbuild.server.jobs import UPLOAD
 from cogbuild.server.messages import as_of_2021
 from cogbuild.server.service import Here, Service
 from cogbuild.server.shown import model_2021, zipped
+from cogbuild.server.wire import LIVE
 from cogbuild.spec.names import checked_repo
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ async def upload(user: str, name: str, request: Request, service: Here) -> Strea
     asked = {"size": fields.size, "adapters": fields.all("adapter") or None}
     # Not here: it waits for the database as long as another process holds that.
     await run_in_threadpool(_submit, service, job, asked, repo, request.state.grant.token)
-    return StreamingResponse(_told(service, job), media_type="application/x-ndjson")
+    return StreamingResponse(_told(service, job), media_type="application/x-ndjson", headers=LIVE)
 
 
 def _submit(service: Service, job: str, asked: dict[str, Any], repo: str, owner: str) -> None:
@@ -71,11 +72,15 @@ def _submit(service: Service, job: str, asked: dict[str, Any], repo: str, owner:
 async def _told(service: Service, job: str) -> AsyncIterator[bytes]:
     """Yield what a client of 2021 understands. It takes any error for the end of all, so a model is the last thing it hears."""
     async for said in service.jobs.feeds.follow(job):
-        message = as_of_2021(said[1]) if said is not None else None
-        if message is not None:
-            yield json.dumps(message, separators=(",", ":")).encode() + b"\n"
-            if message["type"] == "model":
-                return
+        lines, over = [], False
+        for _, line in said or ():
+            if not over and (message := as_of_2021(line)) is not None:
+                lines.append(json.dumps(message, separators=(",", ":")) + "\n")
+                over = message["type"] == "model"
+        if lines:
+            yield "".join(lines).encode()
+        if over:
+            return
 
 
 @router.get(PACKAGES + "/", summary="List the models of a repo")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXIT_CODE",
+    "LIVE",
     "STDERR",
     "About",
     "After",
@@ -39,6 +40,8 @@ __all__ = [
 
 #: What the command prints on stderr, percent-encoded; and its exit code, where it is not 0.
 STDERR, EXIT_CODE = "Cogbuild-Stderr", "Cogbuild-Exit-Code"
+#: Of an answer that goes on: no proxy keeps it, or holds back what has come.
+LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 #: Lines that are sent together.
 _TOGETHER = 200
 _NO_TEXT = re.compile("[\ud800-\udfff]")

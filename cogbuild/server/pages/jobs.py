@@ -107,11 +107,8 @@ def _found(service: Service, request: Request, job: str) -> JobRow:
 
 def _said(service: Service, row: JobRow) -> tuple[str, int]:
     """Return the end of what a job has said as text, and how many messages there were."""
-    path = service.jobs.feeds.path(row.id)
-    data = path.read_bytes() if path.is_file() else b""
-    lines = data[: data.rfind(b"\n") + 1].splitlines()
-    kept = data[-_MESSAGES:].splitlines()[1:] if len(data) > _MESSAGES else lines
-    return "".join(filter(None, map(_line, kept))), len(lines)
+    lines, count = service.jobs.feeds.tail(row.id, _MESSAGES)
+    return "".join(map(_line, lines)), count
 
 
 def _line(line: bytes) -> str:

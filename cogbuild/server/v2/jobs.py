@@ -12,6 +12,7 @@ from cogbuild.errors.server import UnknownJob
 from cogbuild.report.words import iso
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.service import Here, Service
+from cogbuild.server.wire import LIVE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -82,12 +83,14 @@ def events(
 ) -> StreamingResponse:
     """Return the job's messages as server-sent events, those after `Last-Event-ID`, until it has ended."""
     row = _found(service, request, job)
-    return StreamingResponse(_events(service, row.id, last_event_id), media_type="text/event-stream")
+    return StreamingResponse(
+        _events(service, row.id, last_event_id), media_type="text/event-stream", headers=LIVE
+    )
 
 
 async def _events(service: Service, job: str, after: int) -> AsyncIterator[bytes]:
     async for said in service.jobs.feeds.follow(job, after):
-        yield b":\n\n" if said is None else b"id: %d\ndata: %s\n\n" % (said[0], said[1].rstrip())
+        yield b":\n\n" if said is None else b"".join(b"id: %d\ndata: %s\n\n" % message for message in said)
 
 
 @router.delete("/{job}", summary="Cancel a job")
