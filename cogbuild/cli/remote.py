@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ask", "follow_job", "meet", "refuse", "show_log", "takes_up"]
 
+_PIECE = 1 << 18  # bytes of a log that are shown at a time
+
 
 @contextlib.contextmanager
 def meet(server: str | None, token: str | None) -> Iterator[Server]:
@@ -84,25 +86,31 @@ def show_log(
     server: str, token: str | None, at: Sequence[str], params: Mapping[str, Any], *, raw: bool, follow: bool
 ) -> None:
     """Print the log of a pair's attempt there; *at* are the parts of the pair's path."""
+    from tempfile import SpooledTemporaryFile
+
     from cogbuild.client import logs
-    from cogbuild.client.asking import Question, bytes_of
+    from cogbuild.client.asking import Question, bytes_of, safe
 
     parts = [*at, "log"]
     if raw:
         refuse(follow=follow)
-    elif not follow:
-        ask(server, token, parts, params, in_json=False)
-        return
-    with meet(server, token) as met:
+    with meet(server, token) as met, SpooledTemporaryFile(_PIECE) as log:
         if follow:
             found, note = logs.attempt(met, parts, params)
             click.echo(note, err=True, nl=False)
             logs.follow(met, found, lambda text: click.echo(text, nl=False))
             return
-        data, note = bytes_of(met, Question(parts, {**params, "raw": 1}))
-    click.echo(note, err=True, nl=False)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+        # All of it before a word is shown: an answer that breaks off is asked for once more.
+        note = bytes_of(met, Question(parts, {**params, "raw": int(raw)}), log)
+        click.echo(note, err=True, nl=False)
+        log.seek(0)
+        while lines := log.readlines(_PIECE):
+            data = b"".join(lines)
+            if raw:
+                sys.stdout.buffer.write(data)
+            else:
+                click.echo(safe(met.at.masked(data.decode("utf-8", "replace"))), nl=False)
+        sys.stdout.buffer.flush()
 
 
 def takes_up(command: str, server: Server, job: str) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-from cogbuild.client.http import described
+from cogbuild.client.http import Broke, Pauses, described
 from cogbuild.errors import printable
 from cogbuild.errors.client import AnswerNotUnderstood
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
 
     from httpx import Response
 
@@ -58,10 +59,25 @@ def text(server: Server, question: Question, on: Page) -> Said:
     )
 
 
-def bytes_of(server: Server, question: Question) -> tuple[bytes, str]:
-    """Return (the bytes that a command there prints on stdout, the text that it prints on stderr)."""
-    answer = _asked(server, question, {}, "text/plain")
-    return answer.content, safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))))
+def bytes_of(server: Server, question: Question, out: IO[bytes]) -> str:
+    """Write the bytes that a command there prints on stdout; return the text that it prints on stderr.
+
+    *out* is a file: what came of an answer that broke off is taken back.
+    """
+    at = f"{path_of(question.parts)}?{urlencode(given(question.params), doseq=True)}"
+    pauses = Pauses(server.patience)
+    while True:
+        try:
+            with server.stream(at, {"accept": "text/plain"}) as answer:
+                _check_kind(server, answer, "text/plain")
+                # Not by `writelines`: a spooled file looks at its size only after that.
+                for piece in answer.iter_bytes():
+                    out.write(piece)
+                return safe(server.at.masked(unquote(answer.headers.get(STDERR, ""))))
+        except Broke as broken:
+            server.broke(pauses, broken)
+            out.seek(0)
+            out.truncate()
 
 
 def data(server: Server, question: Question) -> tuple[dict[str, Any], str]:
@@ -90,9 +106,13 @@ def _asked(server: Server, question: Question, shown: Mapping[str, Any], kind: s
     # Asked twice where the connection breaks, a change is the same change.
     options = {} if question.body is None else {"json": question.body}
     answer = server.ask(question.method, at, params=params, headers={"accept": kind}, **options)
+    _check_kind(server, answer, kind)
+    return answer
+
+
+def _check_kind(server: Server, answer: Response, kind: str) -> None:
     if answer.headers.get("content-type", "").partition(";")[0] != kind:
         raise AnswerNotUnderstood(server=server.at.url, it_answered=described(answer))
-    return answer
 
 
 def path_of(parts: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import time
@@ -18,13 +19,14 @@ from cogbuild.errors.access import NotHere
 from cogbuild.report.explained import tried_json
 from cogbuild.report.logs import Escaped
 from cogbuild.server.access import Guarded, needs
+from cogbuild.server.observing import BrokenOff
 from cogbuild.server.service import Here, Service
 from cogbuild.server.v2 import shapes
-from cogbuild.server.wire import STDERR, About, Json, Shown, reply, text_too
+from cogbuild.server.wire import LIVE, STDERR, About, Json, Shown, reply, text_too
 from cogbuild.views.attempts import is_running, kept_log, tried_by_id
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
     from cogbuild.database.models import EntryRow
@@ -78,15 +80,22 @@ def log_of_pair(
     found = asked_pairs.attempts(service.project, model, adapter, about)
     chosen = found.chosen(number)
     if on is None:
-        return Json({**tried_json(chosen), "text": _text(found.text(chosen))})
+        if chosen.log is None:
+            return Json({**tried_json(chosen), "text": _text(found.kept(chosen))})
+        return StreamingResponse(
+            _in_json(tried_json(chosen), _pieces(chosen.log)), media_type="application/json"
+        )
     note = found.note(chosen) + "\n"
-    data = _whole(service, found.entry, adapter, chosen)
-    if data is None:
-        note += NOTHING
-    data = data or b""
-    body = data if raw else Escaped()(data, last=True).encode("utf-8", "replace")
-    return Response(
-        body, media_type="text/plain; charset=utf-8", headers={STDERR: quote(note), ATTEMPT: chosen.id}
+    if chosen.log is not None:
+        pieces = _pieces(chosen.log)
+    elif kept := _kept(service, found.entry, adapter, chosen):
+        pieces = iter([kept])
+    else:
+        pieces, note = iter(()), note + NOTHING
+    return StreamingResponse(
+        pieces if raw else _escaped(pieces),
+        media_type="text/plain; charset=utf-8",
+        headers={STDERR: quote(note), ATTEMPT: chosen.id},
     )
 
 
@@ -95,11 +104,46 @@ def _text(text: str | None) -> str | None:
     return text.encode("utf-8", "replace").decode() if text is not None else None
 
 
-def _whole(service: Service, entry: EntryRow, adapter: str, tried: Tried) -> bytes | None:
-    if tried.log is not None:
-        return tried.log.read_bytes()
-    kept = kept_log(service.project, entry, adapter, tried.id)
-    return kept.encode("utf-8", "surrogateescape") if kept else None
+def _kept(service: Service, entry: EntryRow, adapter: str, tried: Tried) -> bytes:
+    """Return what is kept of the log of an attempt that has none of its own."""
+    return (kept_log(service.project, entry, adapter, tried.id) or "").encode("utf-8", "surrogateescape")
+
+
+def _pieces(log: Path) -> Iterator[bytes]:
+    """Yield a log as long as it is now. It is opened for each piece: who goes away leaves nothing open."""
+    size = log.stat().st_size
+
+    def pieces() -> Iterator[bytes]:
+        at = 0
+        while at < size:
+            try:
+                piece = _bytes_at(log, at, min(_PIECE, size - at))
+            except FileNotFoundError as trouble:
+                raise BrokenOff("the log was collected") from trouble
+            at += len(piece)
+            yield piece
+
+    return pieces()
+
+
+def _escaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    escaped = Escaped()
+    for piece in pieces:
+        yield escaped(piece).encode("utf-8", "replace")
+    yield escaped(b"", last=True).encode("utf-8", "replace")
+
+
+def _in_json(tried: dict[str, Any], pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an attempt as JSON, its log as ``text``."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    yield bytes(Json(tried).body)[:-1] + b',"text":"'
+    for piece in pieces:
+        yield _quoted(decoder.decode(piece))
+    yield _quoted(decoder.decode(b"", final=True)) + b'"}'
+
+
+def _quoted(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False)[1:-1].encode()
 
 
 # -- by the name of an attempt ----------------------------------------------------------------------------------------
@@ -133,7 +177,7 @@ def log(request: Request, attempt: str, service: Here) -> Response:
     if tried.log is not None:
         return FileResponse(tried.log, media_type="application/octet-stream", headers=headers)
     return Response(
-        _whole(service, entry, adapter, tried) or b"", media_type="application/octet-stream", headers=headers
+        _kept(service, entry, adapter, tried), media_type="application/octet-stream", headers=headers
     )
 
 
@@ -163,7 +207,7 @@ def events(
     return StreamingResponse(
         _followed(service, tried, entry, adapter, at),
         media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers=LIVE,
     )
 
 
@@ -172,7 +216,7 @@ async def _followed(
 ) -> AsyncIterator[bytes]:
     log, heard = service.project.log(tried.id), time.monotonic()
     if tried.seconds is not None and tried.log is None:
-        data = await run_in_threadpool(_whole, service, entry, adapter, tried) or b""
+        data = await run_in_threadpool(_kept, service, entry, adapter, tried)
         if len(data) > at:
             yield _event(data[at:], len(data))
     goes_on = True
@@ -204,18 +248,22 @@ def _event(data: bytes, end: int) -> bytes:
 def _more(log: Path, at: int, *, last: bool) -> bytes:
     """Return what comes after *at*, whole lines where there are any, and never a part of a letter but at the end."""
     try:
-        fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+        data = _bytes_at(log, at, _PIECE)
     except FileNotFoundError:
         return b""
-    try:
-        data = os.pread(fd, _PIECE, at)
-    finally:
-        os.close(fd)
     if last and len(data) < _PIECE:
         return data
     if end := data.rfind(b"\n") + 1:
         return data[:end]
     return data[: len(data) - _half_letter(data)]
+
+
+def _bytes_at(log: Path, at: int, most: int) -> bytes:
+    fd = os.open(log, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(fd, most, at)
+    finally:
+        os.close(fd)
 
 
 def _half_letter(data: bytes) -> int:
