@@ -137,6 +137,19 @@ def _heeding_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def _leaving_it(heard: Heard, goes_on: str) -> Iterator[None]:
+    """Say with an error how a job that goes on is followed; where nothing was heard, it may be none of this server's."""
+    from cogbuild.errors import CogbuildError
+
+    try:
+        yield
+    except CogbuildError as error:
+        if heard.number and not error.facts.get("goes_on"):
+            _say_how(goes_on)
+        raise
+
+
 def follow_job(server: Server, job: str, heard: Heard, *, command: str) -> dict[str, Any]:
     """Follow a job to its end and return how it ended.
 
@@ -146,7 +159,7 @@ def follow_job(server: Server, job: str, heard: Heard, *, command: str) -> dict[
 
     goes_on = takes_up(command, server, job)
     cancelled = False
-    with _heeding_sigterm():
+    with _heeding_sigterm(), _leaving_it(heard, goes_on):
         while True:
             try:
                 return follow(server, job, heard, goes_on=goes_on)
@@ -156,7 +169,7 @@ def follow_job(server: Server, job: str, heard: Heard, *, command: str) -> dict[
                     _leave(goes_on, 130, cancelled=cancelled)
                 if wish == "yes":
                     cancelled = True
-                    cancel(server, job)
+                    cancel(server, job, goes_on=goes_on)
                     click.echo("asked the server to cancel it; Ctrl-C again ends this at once", err=True)
             except _Terminated:
                 _leave(goes_on, 143, cancelled=cancelled)
@@ -164,9 +177,13 @@ def follow_job(server: Server, job: str, heard: Heard, *, command: str) -> dict[
                 heard.speaker.watch.close()
 
 
+def _say_how(goes_on: str) -> None:
+    click.echo(f"the work goes on there: follow it with `{goes_on}`", err=True)
+
+
 def _leave(goes_on: str, code: int, *, cancelled: bool) -> None:
     if not cancelled:
-        click.echo(f"the work goes on there: follow it with `{goes_on}`", err=True)
+        _say_how(goes_on)
     raise Failure(code)
 
 

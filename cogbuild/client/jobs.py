@@ -160,8 +160,8 @@ def _at(job: str) -> str:
     return f"/v2/jobs/{quote(job, safe='')}"
 
 
-def cancel(server: Server, job: str) -> None:
+def cancel(server: Server, job: str, *, goes_on: str) -> None:
     """Ask the server to end a job; one that has ended meanwhile is as good."""
-    answer = server.ask("DELETE", _at(job), check=False)
+    answer = server.ask("DELETE", _at(job), goes_on=goes_on, check=False)
     if answer.status_code != 409:
         server.checked(answer)

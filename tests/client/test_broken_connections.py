@@ -164,7 +164,7 @@ echo "$COG_OUTPUT_DIR/made.txt"
 """
 
 
-def begun(box: Sandbox) -> tuple[subprocess.Popen[str], Serving]:
+def begun(box: Sandbox, **environ: str) -> tuple[subprocess.Popen[str], Serving]:
     """Return a build whose adapter waits for the file ``go``, and the server."""
     box.adapter("cog-test")
     box.adapter("wait", box.counting("wait", WAITING.format(go=box.root / "go")))
@@ -173,7 +173,7 @@ def begun(box: Sandbox) -> tuple[subprocess.Popen[str], Serving]:
     build = subprocess.Popen(
         [*COGBUILD, "build", box.root / "models" / "m", "--server", server.url, "--repo", "ada/m"],
         cwd=box.root / "site",
-        env=environment(),
+        env=environment(**environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -256,3 +256,30 @@ def test_an_interruption_leaves_the_job_and_says_how_to_follow_it(
     assert ":wait | going on\n" in followed.stderr
     assert re.search(r"^[0-9a-f]{40}  ada/m\nwait: file://", followed.stdout, re.MULTILINE)
     assert box.ran() == ["m cog-test", "m wait"]
+
+
+@pytest.mark.slow
+def test_a_token_that_is_taken_back_meanwhile_leaves_the_job_and_says_how_to_follow_it(box: Sandbox) -> None:
+    """Another token can follow it, with the command that is named."""
+    new = ("tokens", "new", "--repo", "ada/m", "--can", "push,adapt,read", "--json")
+    mine, other = (json.loads(command(box, *new).stdout)["token"] for _ in range(2))
+    build, server = begun(box, COGBUILD_TOKEN=mine)
+    assert build.stderr is not None
+    while "begun" not in build.stderr.readline():
+        pass
+    assert command(box, "tokens", "rm", mine).returncode == 0
+    server.end()
+    server.begin()
+    _, err = build.communicate(timeout=20)
+    assert build.returncode == 2
+    said = re.search(
+        r"^the work goes on there: follow it with `cogbuild (.*)`\n"
+        rf"{server.url} does not know this token\nhint: ",
+        err,
+        re.MULTILINE,
+    )
+    assert said is not None, err
+    (box.root / "go").touch()
+    followed = command(box, *said[1].split(), COGBUILD_TOKEN=other)
+    server.end()
+    assert (followed.returncode, followed.stdout.splitlines()[-1]) == (0, "1 built, 1 fresh")
