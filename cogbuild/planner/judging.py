@@ -19,7 +19,7 @@ from cogbuild.fingerprint.manifest import (
     manifest,
     rows_part,
 )
-from cogbuild.planner.judged import Judged, Needed, artifact_file, image_artifact
+from cogbuild.planner.judged import Judged, Needed, Wanted, artifact_file, image_artifact
 from cogbuild.planner.parts import Parts
 from cogbuild.quiet import closure, wanted
 from cogbuild.verdict import Facts, Kind, Need, NeedState, Reason, Verdict, judge, with_changes
@@ -335,6 +335,8 @@ class Judge:
         if before is None:
             return judged
         moved = self.compare(before, judged.manifest, judged.parts)
+        if judged.python is not None and judged.python.lock is None:
+            moved = _unlocked(moved, judged.python)
         return replace(judged, verdict=with_changes(judged.verdict, moved, against))
 
     def _before(self, judged: Judged) -> tuple[str, Manifest | None]:
@@ -364,3 +366,11 @@ class Judge:
             return Part(digest, *stored) if stored else None
 
         return changes(flatten(before, part), flatten(after, part))
+
+
+def _unlocked(moved: list[Change], wanted: Wanted) -> list[Change]:
+    """Return the rows that moved where packages are still to be resolved: these are not absent, nobody knows them yet."""
+    rows = [item for item in moved if not item.label.startswith("python:")]
+    now = wanted.python.version
+    known = [item._replace(after=now) if item.label == "python" else item for item in rows]
+    return [item for item in known if item.before != item.after]

@@ -108,6 +108,22 @@ def test_another_requirement_is_another_key_and_names_the_package(box: Sandbox, 
     assert (after or "").startswith("2.0 ")
 
 
+def test_packages_that_are_still_to_be_resolved_are_not_called_absent(box: Sandbox, wheels: Path) -> None:
+    """Nobody knows them yet: the pair says so, and no row of a package does."""
+    adapter(box)
+    box.add("a")
+    box.adapt()
+    adapter(box, packages=["tinypkg>=1"])
+    judged = box.look("a", "one")
+    assert [reason.text for reason in judged.verdict.reasons] == ["environment not resolved"]
+    box.script(
+        box.root / "adapters/one/adapter.sh",
+        ADAPTER.format(ran=str(box.ran_file)) + "# edited\n",
+    )
+    labels = [reason.label for reason in box.look("a", "one").verdict.reasons]
+    assert labels == [None, "adapter:adapter.sh"]
+
+
 def test_the_models_own_requirements_join(box: Sandbox, wheels: Path) -> None:
     """With with_model the environment of each model is its own; equal ones are shared."""
     wheel(wheels, "modelpkg", "3.0")
@@ -190,6 +206,8 @@ def test_a_python_that_is_installed_later_is_used(box: Sandbox, later: tuple[Pat
     assert quiet.fresh_pairs(str(box.data), box.environ) == 1
     name.symlink_to(path)
     assert quiet.fresh_pairs(str(box.data), box.environ) is None
+    rows = [(row.label, row.before, row.after) for row in box.look("a", "one").verdict.reasons if row.label]
+    assert rows == [("python", find_python().version, version)]
     run = box.adapt()
     assert run.ran == ["a one"]
     assert box.artifact(run, "a one").read_text().startswith(f"{version} ")
