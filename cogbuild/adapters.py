@@ -12,14 +12,16 @@ from cogbuild.database import models
 from cogbuild.errors import is_text
 from cogbuild.errors.adapters import (
     AdapterDirectoryMissing,
+    LinkLeavesAdapter,
     NoAdapterFile,
     ScriptMissing,
     ScriptNotExecutable,
+    SpecialFileOfAdapter,
     UnknownBuiltin,
 )
-from cogbuild.errors.models import PathIsNoText
+from cogbuild.errors.models import LinkLeavesModel, PathIsNoText, SpecialFile
 from cogbuild.fingerprint.manifest import FORMAT, Part, rows_part
-from cogbuild.fingerprint.trees import Memo, Tree, read_tree
+from cogbuild.fingerprint.trees import Entry, Memo, Tree, read_tree
 from cogbuild.interpreter import interpreter
 from cogbuild.quiet import IMAGE_ADAPTER
 from cogbuild.spec import ADAPTER_FILE, AdapterSpec
@@ -100,7 +102,12 @@ def load(project: Project, directory: Path) -> Adapter:
         raise NoAdapterFile(directory=directory)
     name = memo_name(directory)
     old = Memo.decode(models.memo(project.con, name)) if project.exists else None
-    memo = read_tree(directory, old, rules="adapter")
+    try:
+        memo = read_tree(directory, old, rules="adapter")
+    except LinkLeavesModel as error:
+        raise LinkLeavesAdapter(**error.facts) from None
+    except SpecialFile as error:
+        raise SpecialFileOfAdapter(**error.facts, directory=directory) from None
     if memo is not old:
         project.remember(name, memo.encode())
     entry = memo.tree.get(ADAPTER_FILE)
@@ -142,8 +149,7 @@ def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> l
     words = {"f": "file", "x": "executable file", "l": "symlink to", "d": "empty directory"}
     rows += [
         (f"adapter:{entry.path}", f"{words[entry.kind]} {entry.value}".strip())
-        for entry in tree.entries
-        if _counts(spec, entry.path)
+        for entry in _counted(spec, directory, tree)
     ]
     declared = {
         "script": spec.script,
@@ -162,6 +168,28 @@ def _rows(project: Project, spec: AdapterSpec, directory: Path, tree: Tree) -> l
     ]
     rows.append(("epoch", str(spec.epoch)))
     return rows
+
+
+def _counted(spec: AdapterSpec, directory: Path, tree: Tree) -> list[Entry]:
+    """Return the entries that count: by their names, and because a symlink that counts leads to them."""
+    reached: set[str] = set()
+    while True:
+        counted = [item for item in tree.entries if _counts(spec, item.path) or _within(item.path, reached)]
+        links = [item for item in counted if item.kind == "l"]
+        more = {place for link in links for place in _leads_to(directory, link)} - reached
+        if not more:
+            return counted
+        reached |= more
+
+
+def _within(path: str, places: set[str]) -> bool:
+    return any(place in (".", path) or path.startswith(f"{place}/") for place in places)
+
+
+def _leads_to(directory: Path, link: Entry) -> tuple[str, str]:
+    """Return where a symlink leads: at once, which may be another symlink, and in the end."""
+    end = os.path.relpath(os.path.realpath(directory / link.path), os.path.realpath(directory))
+    return os.path.normpath(os.path.join(os.path.dirname(link.path), link.value)), end
 
 
 def _counts(spec: AdapterSpec, path: str) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "ArtifactsFileWrong",
     "FidelityFileWrong",
     "InterpreterSilent",
+    "LinkLeavesAdapter",
     "ModelFilesMoved",
     "NeedsCircle",
     "NeedsNobody",
@@ -37,6 +38,7 @@ __all__ = [
     "ScriptHasWindowsLines",
     "ScriptMissing",
     "ScriptNotExecutable",
+    "SpecialFileOfAdapter",
     "TestRefused",
     "TwoAdaptersOneName",
     "UnknownAdapter",
@@ -70,6 +72,16 @@ class AdapterDirectoryMissing(CogbuildError):
 class NoAdapterFile(CogbuildError):
     headline = "{directory} is not an adapter: it has no cog-adapter.yaml"
     hint = "make one with `cogbuild adapters new NAME`"
+
+
+class LinkLeavesAdapter(CogbuildError):
+    headline = "the symlink {link} leads out of the adapter's directory"
+    hint = "put a copy of the file itself there: what lies outside does not count and may not be there for the script"
+
+
+class SpecialFileOfAdapter(CogbuildError):
+    headline = "{file} is {kind}; an adapter's directory holds files, directories and symlinks only"
+    hint = "remove it"
 
 
 class TwoAdaptersOneName(CogbuildError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,27 @@ def test_script_from_windows(box: Sandbox) -> None:
         "the lines of adapter one's script end as on Windows, so its interpreter is not found\n"
         "  script  …/adapters/one/adapter.sh\n"
         "hint: sed -i 's/\\r$//' …/adapters/one/adapter.sh"
+    )
+
+
+def test_a_symlink_that_leads_out(box: Sandbox) -> None:
+    """What lies elsewhere does not count, so it is not to be read from there."""
+    (box.adapter("one") / "lib").symlink_to("../lib")
+    assert refusal(box) == (
+        "the symlink lib leads out of the adapter's directory\n"
+        "  target     ../lib\n"
+        "  directory  …/adapters/one\n"
+        "hint: put a copy of the file itself there: what lies outside does not count and may not be there for the script"
+    )
+
+
+def test_a_special_file(box: Sandbox) -> None:
+    """It is named, and not opened."""
+    os.mkfifo(box.adapter("one") / "pipe")
+    assert refusal(box) == (
+        "pipe is a FIFO; an adapter's directory holds files, directories and symlinks only\n"
+        "  directory  …/adapters/one\n"
+        "hint: remove it"
     )
 
 

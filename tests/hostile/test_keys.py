@@ -183,6 +183,36 @@ def test_a_helper_file_of_the_adapter_counts(box: Sandbox) -> None:
         assert box.adapt().results == {}
 
 
+def test_what_a_symlink_of_the_adapter_leads_to_counts(box: Sandbox) -> None:
+    """The script reads it by that name, whatever the file is called: itself, through another link, or a whole directory."""
+    directory = box.adapter("one", test="#!/bin/sh\n")
+    (directory / "docs").mkdir()
+    for name in ("tpl.md", "two.md", "README.md", "docs/page.md"):
+        (directory / name).write_text("1")
+    for name, target in {
+        "tpl": "tpl.md",
+        "far": "hop.md",
+        "hop.md": "two.md",
+        "pages": "docs",
+        "docs/up.md": "../cog-adapter.yaml",
+    }.items():
+        (directory / name).symlink_to(target)
+    box.add("a")
+    box.adapt()
+    for name in ("tpl.md", "two.md", "docs/page.md"):
+        (directory / name).write_text("2")
+        assert box.adapt().ran == ["a one"], name
+        assert box.adapt().results == {}
+    (directory / "hop.md").unlink()
+    (directory / "hop.md").symlink_to("adapter.sh")  # which counts anyway
+    assert box.adapt().ran == ["a one"]
+    (directory / "cog-adapter.yaml").write_text((directory / "cog-adapter.yaml").read_text() + "\n")
+    assert box.adapt().ran == ["a one"]
+    (directory / "README.md").write_text("2")
+    box.script(directory / "test.sh", "#!/bin/sh\n# another\n")
+    assert box.adapt().ran == []
+
+
 def test_an_interpreter_of_the_same_size_and_time_counts(box: Sandbox) -> None:
     """A native interpreter that was replaced by another of equal size and time of modification is asked again."""
     place = box.root / "bin"
