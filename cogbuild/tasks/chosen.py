@@ -1,7 +1,7 @@
 """The pairs that a doit command is about, as tasks; our verdicts take the place of doit's state.
 
 Tasks are made only for what the command needs: pairs that are not fresh for a run, the named ones for a selection, all
-of them otherwise.
+of them otherwise. What own tasks that are asked for depend on counts as asked for (``references``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from doit import cmd_run
+from doit.task import Task
 
 from cogbuild import library
 from cogbuild.active import active
@@ -24,53 +25,68 @@ from cogbuild.tasks import BASENAME
 from cogbuild.tasks.described import described
 from cogbuild.tasks.loader import Reporter, group
 from cogbuild.tasks.pairs import Crew, task_name, tasks_of
+from cogbuild.tasks.references import asks_for_results, is_pairs, references
 from cogbuild.tasks.running import Run
 from cogbuild.tasks.state import PairState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from doit.task import Task
+    from cogbuild.tasks.references import References
 
 __all__ = ["pairs"]
 
 
 def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task]:
     """Return the tasks of the pairs that *cmd* is about, and their group. *asked* are the names on the command line."""
+    mine = [name for name in asked if is_pairs(name)]
+    said = references(own, asked, alone=bool(params.get("single")))
+    if asked and not (mine or said.reached or said.single):  # only tasks that know of no pairs
+        return [group([])]
+    for task in own:
+        if asks_for_results(task):  # doit keeps none of pairs, and would find that none has changed
+            task.uptodate.append((False, None, None))
     project = Project.find(data_dir=params["data_dir"] or None)
     planner = Planner(project, active(project, params["adapter_dir"]))
-    mine = [name for name in asked if name == BASENAME or name.startswith(BASENAME + ":")]
     if cmd.execute_tasks:
-        return _to_run(params, cmd, planner, asked, mine, own)
+        return _to_run(params, cmd, planner, asked, mine, own, said)
     library.refresh_links(project)
     keeper = PairState(planner.judge, cmd.dep_manager)
     cmd.dep_manager = keeper
+    follows = params.get("forget_sub") or params.get("cleandep") or params.get("cleanall")
+    names = [*mine, *(said.reached if follows else [])]
     chosen = (
-        [] if asked and not mine else _named(project, planner.judge, mine if BASENAME not in mine else [])
+        [] if asked and not names else _named(project, planner.judge, names if BASENAME not in names else [])
     )
     tasks = [described(keeper, judged) for judged in chosen]
     if not asked and cmd.sel_tasks is None:
         cmd.sel_tasks = [BASENAME, *(task.name for task in own if not task.subtask_of)]
-    return [group(tasks), *tasks]
+    return [group(tasks), *tasks, *_mentioned(planner, said.single, tasks)]
 
 
 def _to_run(  # noqa: PLR0917 - the parts of one command
-    params: Any, cmd: Any, planner: Planner, asked: list[str], mine: list[str], own: list[Task]
+    params: Any,
+    cmd: Any,
+    planner: Planner,
+    asked: list[str],
+    mine: list[str],
+    own: list[Task],
+    said: References,
 ) -> list[Task]:
     project = planner.project
     always = bool(params.get("always"))
-    if asked and not mine:  # only tasks of the user's own are asked for
-        return []
-    if not asked or BASENAME in mine:
+    if asked and not (mine or said.reached):  # what is asked for depends on no pair
+        return [group([]), *_mentioned(planner, said.single, [])]
+    whole = not asked or BASENAME in mine or BASENAME in said.reached
+    if whole:
         plan = planner.plan(Selection(force=always))
         todo = list(plan)
     else:
-        problems = library.refresh_links(project)
-        todo = list(_named(project, planner.judge, mine, closed=True))
-        plan = Plan(planner.judge, [], {}, len(todo), record=True, problems=problems)
-        if always:
-            planner.judge.forced |= {(judged.entry.eid, judged.adapter.name) for judged in todo}
-            todo = [planner.judge.look(judged.entry, judged.adapter.name) for judged in todo]
+        plan, todo = _some(planner, mine, said.reached, always=always)
+    if not (
+        todo or mine or whole or plan.problems
+    ):  # wildcards of own tasks that mean nothing that has to run
+        return [group([]), *_mentioned(planner, said.single, [])]
     jobs = int(params.get("num_process") or 0)
     keeper = PairState(planner.judge, cmd.dep_manager)
     cmd.dep_manager = keeper
@@ -85,20 +101,69 @@ def _to_run(  # noqa: PLR0917 - the parts of one command
     if only_pairs:
         _by_lane(cmd, run)
     run.begin()
-    run.expect(len(todo))
     run.engine.seal(todo)
     tasks = tasks_of(run, todo)
     for task in tasks:
         keeper.tasks[task.name] = next(item for item in task._actions)  # noqa: SLF001 - `actions` makes copies
     if not asked or BASENAME in asked:
-        # The group itself is not run: it would fail with every pair that fails, and doit would exit with 2.
+        # The group itself is not selected: it would fail with every pair that fails, and doit would exit with 2.
         others = [task.name for task in own if not task.subtask_of] if not asked else []
         cmd.sel_tasks = [
             *others,
             *(name for name in asked if name != BASENAME),
             *(task.name for task in tasks),
         ]
-    return [group(tasks), *tasks]
+    return [group(tasks), *tasks, *_mentioned(planner, said.single, tasks)]
+
+
+def _some(
+    planner: Planner, mine: list[str], reached: list[str], *, always: bool
+) -> tuple[Plan, list[Judged]]:
+    """Return the pairs that names choose, with those they need, and their plan.
+
+    Of the pairs that only the wildcards of own tasks mean, fresh ones are left out: doit need not know them, and there may
+    be many.
+    """
+    judge = planner.judge
+    wild = [] if always else [name for name in reached if "*" in name and name not in mine]
+    found: dict[str, Judged] = {}
+    if wild:
+        plan = planner.plan()
+        problems = plan.problems
+        found = {judged.name: judged for judged in _meant(plan, wild)}
+    else:
+        problems = library.refresh_links(planner.project)
+    names = [*mine, *(name for name in reached if name not in wild)]
+    if names:
+        found |= {judged.name: judged for judged in _named(planner.project, judge, names, closed=True)}
+    todo = list(found.values())
+    if always:
+        judge.forced |= {(judged.entry.eid, judged.adapter.name) for judged in todo}
+        todo = [judge.look(judged.entry, judged.adapter.name) for judged in todo]
+    return Plan(judge, [], {}, len(todo), record=True, problems=problems), todo
+
+
+def _meant(plan: Plan, names: list[str]) -> Iterable[Judged]:
+    """Yield the pairs of a plan that wildcards choose, and those of the plan that they need."""
+    for chunk in plan.chunks():
+        models: dict[int, dict[str, Judged]] = {}
+        for judged in chunk:
+            models.setdefault(judged.entry.eid, {})[judged.adapter.name] = judged
+        for there in models.values():
+            chosen = [name for name, judged in there.items() if _chosen(task_name(judged.name), names)]
+            yield from (there[name] for name in plan.judge.closure(chosen) if name in there)
+
+
+def _mentioned(planner: Planner, names: list[str], tasks: list[Task]) -> Iterable[Task]:
+    """Yield tasks without actions for the pairs among *names* that are not among *tasks*.
+
+    These are fresh, or nothing that is asked for depends on them. A name that no pair has is left for doit to refuse.
+    """
+    there = {task.name for task in tasks}
+    missing = [name for name in names if name not in there]
+    if missing:
+        for entry, name in _pairs(planner.project, planner.judge, missing):
+            yield Task(task_name(pair_name(entry, name)), None, subtask_of=BASENAME)
 
 
 def _by_lane(cmd: Any, run: Run) -> None:
@@ -122,6 +187,12 @@ def _by_lane(cmd: Any, run: Run) -> None:
 
 def _named(project: Project, judge: Judge, names: list[str], *, closed: bool = False) -> Iterable[Judged]:
     """Yield the pairs that task names and wildcards choose, all where there are none; *closed*: and those they need."""
+    return (judge.look(entry, name) for entry, name in _pairs(project, judge, names, closed=closed))
+
+
+def _pairs(
+    project: Project, judge: Judge, names: list[str], *, closed: bool = False
+) -> Iterable[tuple[models.EntryRow, str]]:
     seen: set[tuple[int, str]] = set()
     for entry in _entries(project, names):
         wanted = judge.wanted(entry)
@@ -129,7 +200,7 @@ def _named(project: Project, judge: Judge, names: list[str], *, closed: bool = F
         for name in judge.closure(chosen) if closed else chosen:
             if name in wanted and (entry.eid, name) not in seen:
                 seen.add((entry.eid, name))
-                yield judge.look(entry, name)
+                yield entry, name
 
 
 def _chosen(task: str, names: list[str]) -> bool:

@@ -112,6 +112,21 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
     #: How many pairs there are, where none of them had anything to do.
     fresh: int | None = None
 
+    def initialize(self, tasks: dict[str, Task], selected_tasks: list[str]) -> None:
+        """Hear what doit is going to come to; pairs that only ``setup`` names it may pass by."""
+        super().initialize(tasks, selected_tasks)
+        if self.run is not None:
+            sure = _depended_on(tasks, selected_tasks)
+            pairs = [task for task in tasks.values() if _is_pair(task)]
+            self.run.unasked = {task.name: _has_to_run(task) for task in pairs if task.name not in sure}
+            self.run.expect(len(pairs) - len(self.run.unasked))
+
+    def get_status(self, task: Task) -> None:
+        """Hear that doit has come to a task."""
+        if self.run is not None and task.name in self.run.unasked:
+            del self.run.unasked[task.name]
+            self.run.expect(1)
+
     def execute_task(self, task: Task) -> None:
         """Tell of a user's task."""
         if not _is_pair(task):
@@ -132,7 +147,8 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
     def add_failure(self, task: Task, fail: Any) -> None:
         """Tell of a failure; a pair that was never run is blocked, and we know by what."""
         if not _is_pair(task):
-            super().add_failure(task, fail)
+            if task.name != BASENAME:  # the group fails with any pair, and each of these is told of
+                super().add_failure(task, fail)
         elif isinstance(fail, UnmetDependency) and self.run is not None:
             from cogbuild.tasks.pairs import blocked
 
@@ -152,7 +168,7 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
             return
         type(self).run = None
         run.end()
-        for line in run.summary().lines():
+        for line in run.summary().lines() if run.asked else ():
             self.write(line + "\n")
         if run.fatal is not None:
             sys.stderr.write(f"{run.fatal}\n")
@@ -162,6 +178,22 @@ class Reporter(ConsoleReporter):  # type: ignore[misc] # doit has no types
             run.fatal is not None or run.signal is not None or run.plan.problems
         ):  # doit knows of none of these
             sys.exit(code)
+
+
+def _depended_on(tasks: dict[str, Task], selected: list[str]) -> set[str]:
+    """Return *selected* and all tasks that these depend on, whether or not they have to run."""
+    found, queue = set(selected), list(selected)
+    while queue:
+        task = tasks[queue.pop()]
+        for name in (*task.task_dep, *task.calc_dep):
+            if name not in found:
+                found.add(name)
+                queue.append(name)
+    return found
+
+
+def _has_to_run(task: Task) -> bool:
+    return any(not action.judged.verdict.settled for action in task._actions)  # noqa: SLF001 - `actions` makes copies
 
 
 def _is_pair(task: Task) -> bool:

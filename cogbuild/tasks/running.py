@@ -54,7 +54,11 @@ class Run:
         #: Pairs that were handed to doit, and pairs of batches that were never looked at because the run broke off.
         self.expected = 0
         self.unseen = 0
+        #: Pairs that doit came to and passed over, and those of them that the user has ignored.
+        self.passed = 0
         self.ignored = 0
+        #: Pairs that doit knows and that nothing has asked for yet, by the names of their tasks: would it have to run?
+        self.unasked: dict[str, bool] = {}
         self._watcher = watcher
         #: Shared with the other runs of this process, which is then one that goes on after this run.
         self.slots = slots
@@ -104,6 +108,7 @@ class Run:
     def passed_over(self, *, fresh: bool) -> None:
         """Hear that doit passed a pair over: it is fresh, or the user has it ignored."""
         self.expected -= 1
+        self.passed += 1
         if not fresh:
             self.ignored += 1
 
@@ -154,10 +159,16 @@ class Run:
         """Return the totals: what was not planned was fresh, what the run did not come to counts as cancelled."""
         counts = Counter(self.results)
         fresh = self.plan.pairs - max(self.expected, counts.total()) - self.unseen - self.ignored
+        fresh -= sum(self.unasked.values())  # neither fresh nor cancelled: they are not told of
         counts[Status.CANCELLED] += max(0, self.expected - counts.total()) + self.unseen
         counts[Status.FRESH] += max(0, fresh)
         notes = tuple(self.project.cache.troubles)
         return Summary(dict(counts), tuple(self.failures), tuple(self.plan.problems), self.ignored, notes)
+
+    @property
+    def asked(self) -> bool:
+        """Whether doit came to any pair, or there was none that it could pass by."""
+        return bool(self.expected or self.results or self.passed or not any(self.unasked.values()))
 
     @property
     def exit_code(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,8 @@ from warm import Warm
 from cogbuild import library
 from cogbuild.database import models
 
+MANUAL = Path(__file__).parents[2] / "docs" / "cli.md"
+
 DODO = '''"""Tasks of the user's own beside the pairs."""
 
 
@@ -23,6 +28,17 @@ def task_own():
     """Copy a file."""
     return {"actions": ["cp in.txt out.txt"], "file_dep": ["in.txt"], "targets": ["out.txt"]}
 '''
+
+#: Counts the tasks of pairs that doit knows.
+COUNTED = """
+from doit.control import TaskControl
+tasks = []
+first = TaskControl.process
+def process(self, selection):
+    tasks[:] = [name for name in self.tasks if name.startswith("adapt:")]
+    return first(self, selection)
+TaskControl.process = process
+"""
 
 
 class Doit:
@@ -41,6 +57,11 @@ class Doit:
         ended = self.warm.run("doit", *args, cwd=self.site, env=env)
         assert code is None or ended.returncode == code, ended.stdout + ended.stderr
         return ended.stdout + ended.stderr
+
+    def own(self, *tasks: str, head: str = "") -> None:
+        """Write ``dodo.py`` with tasks of the user's own, t0, t1 and so on."""
+        made = (f"def task_t{number}():\n    return {task}\n" for number, task in enumerate(tasks))
+        (self.site / "dodo.py").write_text("\n\n".join([head, *made]))
 
     def task(self, repo: str, adapter: str) -> str:
         """Return the name of a pair's task."""
@@ -186,6 +207,143 @@ def test_tasks_of_the_users_own_keep_working(doit: Doit) -> None:
     assert "-- own" in doit()
     assert (doit.site / "out.txt").read_text() == "1"
     assert doit("own", code=0).strip() == "-- own"
+
+
+def test_an_own_task_may_depend_on_every_pair(doit: Doit) -> None:
+    """``task_dep: ["adapt"]`` runs after all pairs, by name and in a run of everything, again and again; other tasks stay."""
+    doit.own('{"actions": ["wc -l < ../ran"], "task_dep": ["adapt"]}', '{"actions": ["echo freely"]}')
+    assert "freely\n" in doit("t1")
+    assert doit.box.ran() == []
+    assert "\n4\n4 built\n" in doit("t0")
+    assert "\n4\n4 fresh\n" in doit("t0")
+    assert "\n4\n.  t1\nfreely\n4 fresh\n" in doit()
+    assert doit("-n", "2", "adapt") == "4 fresh\n"
+
+
+@pytest.mark.parametrize("wildcard", [False, True])
+def test_an_own_task_may_depend_on_single_pairs(doit: Doit, wildcard: bool) -> None:
+    """A pair's name or a wildcard in ``task_dep``: these are built first and no others; once they are fresh it still works."""
+    name = doit.task("a", "two")
+    doit.box.adapter("two", needs=["one"])
+    doit.own(
+        f'{{"actions": ["wc -l < ../ran"], "task_dep": ["{"adapt:local/a@*:two" if wildcard else name}"]}}'
+    )
+    assert "\n2\n2 built\n" in doit("t0")
+    assert doit.box.ran() == ["a one", "a two"]
+    assert "2\n" in doit("t0")
+    assert "2 built, 2 fresh\n" in doit("adapt")
+    for _ in range(2):
+        assert "4\n4 fresh\n" in doit()
+    assert ("-- " + name in doit("t0")) == (not wildcard)
+    assert len(doit.box.ran()) == 4
+
+
+def test_own_tasks_depend_on_pairs_through_each_other(doit: Doit) -> None:
+    """A target that is another own task's file, ``setup`` and ``calc_dep`` lead to pairs as ``task_dep`` does."""
+    a, b = doit.task("a", "one"), doit.task("b", "one")
+    doit.own(
+        f'{{"actions": ["cp ../ran t"], "targets": ["t"], "task_dep": ["{a}"]}}',
+        '{"actions": ["cat t"], "file_dep": ["t"]}',
+        f'{{"actions": ["cat ../ran"], "setup": ["{b}"], "uptodate": [True]}}',
+        f'{{"actions": ["cat ../ran"], "calc_dep": ["{doit.task("b", "two")}"]}}',
+    )
+    assert "\na one\n1 built\n" in doit("t1")
+    assert doit("t2") == "-- t2\n", "it is up to date, so nothing is set up, and of that nothing is said"
+    assert "\na one\nb two\n1 built\n" in doit("t3")
+    assert "b one" in doit("-a", "t2")
+
+
+def test_an_own_task_does_not_run_when_a_pair_that_it_depends_on_failed(doit: Doit) -> None:
+    """That is doit's way: the task is named with what it lacks, others run, and the exit code is 2."""
+    doit.box.adapter("bad", doit.box.counting("bad", "exit 1"))
+    doit.own(
+        '{"actions": ["echo all"], "task_dep": ["adapt"]}',
+        '{"actions": ["echo good"], "task_dep": ["adapt:*:one"]}',
+        '{"actions": ["echo bad"], "task_dep": ["adapt:*:bad"]}',
+    )
+    text = doit("-n", "2", code=2)
+    assert "taskid:t0\nadapt\n" in text
+    assert "taskid:t2\nadapt:local/" in text
+    assert "taskid:adapt" not in text
+    assert "\ngood\n" in text
+    assert "\nall\n" not in text
+    assert "\nbad\n" not in text
+    assert "4 built, 2 failed\n" in text
+
+
+def test_other_commands_know_the_pairs_of_own_tasks(doit: Doit) -> None:
+    """``list``, ``clean`` and ``forget`` of an own task that names a pair, with and without what it depends on."""
+    name = doit.task("a", "one")
+    doit.own(f'{{"actions": [], "task_dep": ["{name}"]}}')
+    doit("t0")
+    assert doit("list", "--all", "t0").strip() == "t0"
+    assert doit("clean", "-n", "t0") == ""
+    assert name in doit("clean", "-n", "-c", "t0")
+    assert name in doit("forget", "-s", "t0")
+    doit("t0")
+    assert doit.box.ran() == ["a one", "a one"]
+
+
+def test_an_own_task_that_asks_for_results_of_pairs_runs(doit: Doit) -> None:
+    """No result of a pair is in doit's state: it would take none for the same as none."""
+    doit.own(
+        '{"actions": ["echo again"], "uptodate": [result_dep("adapt")]}',
+        head="from doit.tools import result_dep",
+    )
+    for _ in range(3):
+        assert "\nagain\n" in doit("t0")
+
+
+def test_what_the_manual_says_of_own_tasks(doit: Doit) -> None:
+    """The example of docs/cli.md does what is said there."""
+    box = doit.box
+    box.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    box.adapter("archive")
+    box.add("hello", repo="ada/hello")
+    part = MANUAL.read_text().partition("\n## doit\n")[2].partition("\n## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    (doit.site / "dodo.py").write_text(example)
+    assert "\n1 built\n" in doit("archives")
+    assert box.ran() == ["hello archive"]
+    assert "\n8 built, 1 fresh\n" in doit("pack")
+    made = json.loads(gzip.decompress((doit.site / "made.json.gz").read_bytes()))
+    assert len(made["artifacts"]) == 9
+    assert doit().count("\n9 fresh\n") == 1
+    box.adapter("archive", box.counting("archive", "exit 1"))
+    text = doit(code=2)
+    assert [f"UnmetDependency - taskid:{name}\n" in text for name in ("inventory", "archives", "pack")] == [
+        True
+    ] * 3
+
+
+def test_a_name_that_no_pair_has_is_refused(doit: Doit) -> None:
+    """An own task that depends on no pair that there is: doit says so, as of every task."""
+    doit.own('{"actions": [], "task_dep": ["adapt:local/a@000000000000:one"]}')
+    assert "'adapt:local/a@000000000000:one' does not exist" in doit(code=3)
+
+
+def test_of_fresh_pairs_that_a_wildcard_means_no_tasks_are_made(doit: Doit) -> None:
+    """There may be many: what doit is told of by ``adapt`` and by wildcards in ``task_dep`` is what has to run."""
+    doit()
+    doit.box.add("c")
+    doit.own(
+        *(
+            f'{{"actions": [lambda: print("TASKS", len(module.tasks))], "task_dep": ["{dep}"]}}'
+            for dep in ("adapt", "adapt:*:one")
+        ),
+        head="import module",
+    )
+    (doit.site / "module.py").write_text(COUNTED)
+    assert "TASKS 1\n" in doit("t1")
+    assert "TASKS 1\n" in doit("t0")
+    assert "TASKS 0\n" in doit("t0")
+
+
+def test_single_does_not_count_what_was_not_asked_for(doit: Doit) -> None:
+    """``doit --single`` of a pair that needs another is blocked, and of the other nothing is said."""
+    doit.box.adapter("two", needs=["one"])
+    assert doit("--single", doit.task("a", "two"), code=1).splitlines()[-1] == "1 blocked"
+    assert doit.box.ran() == []
 
 
 def test_a_live_directory_that_is_gone_is_told_of_and_exits_with_two(doit: Doit) -> None:
