@@ -61,11 +61,15 @@ class Grant:
         return self.repos == "*" and "read" in self.can
 
     def require(self, action: str, repo: str, *, what: str | None = None) -> None:
-        """Raise ``NotAllowed``, or ``NotHere`` where the grant may not even read: that it exists is not told then."""
+        """Raise ``NotAllowed``, or ``NotHere`` where the grant may not even read: that it exists is not told then.
+
+        A push makes a repo, so that there is none is no reason against it: there is none for this token.
+        """
         if self.may(action, repo):
             return
         if not self.may("read", repo):
-            raise NotHere(what=what or f"repo {repo}")
+            pushed = " that this token may push to" if action == "push" else ""
+            raise NotHere(what=what or f"repo {repo}{pushed}")
         raise NotAllowed(action=action, repo=repo)
 
     def require_everywhere(self, action: str) -> None:

@@ -182,7 +182,7 @@ def test_tokens_let_in(site: Sandbox) -> None:
             f"{server.url} does not know this token",
         )
         other = command(site, *build, "--repo", "bob/m", COGBUILD_TOKEN=token)
-        assert (other.returncode, other.stderr) == (2, "there is no repo bob/m\n")
+        assert (other.returncode, other.stderr) == (2, "there is no repo bob/m that this token may push to\n")
         mine = command(site, *build, "--repo", "ada/m", COGBUILD_TOKEN=token)
         assert (mine.returncode, mine.stdout.endswith("2 built\n")) == (0, True)
         assert command(site, *build, "--repo", "ada/m", "--token", token).returncode == 0

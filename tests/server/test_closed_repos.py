@@ -159,6 +159,7 @@ def test_a_foreign_token_learns_nothing_from_any_operation(box: Sandbox) -> None
                     said = [client.request(verb, filled(where, by), content=sent) for by in (real, never)]
                     assert said[0].status_code == said[1].status_code == 404, said[0].text
                     assert _plain(said[0].text, real) == _plain(said[1].text, never), where
+                    assert said[0].json()["text"] == "there is no repo ada/secret that this token may push to"
                 # What lists tells nothing of it either.
                 for path in ("/v2/models", "/v2/status", "/v2/artifacts", "/v2/plan", "/v2/jobs"):
                     said_of_all = client.get(path)
