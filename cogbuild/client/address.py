@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -37,6 +38,10 @@ class Address:
     def masked(self, text: str) -> str:
         """Return *text* without the token, should somebody have put it there."""
         return text.replace(self.token, "***") if self.token else text
+
+    def named(self, text: str) -> str:
+        """Return *text*, an error's of the server, with its address in commands: it can't know how we reach it."""
+        return text.replace("--server URL", f"--server {shlex.quote(self.url)}")
 
 
 def address(server: str | None, token: str | None, environ: Mapping[str, str] | None = None) -> Address:

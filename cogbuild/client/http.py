@@ -217,7 +217,10 @@ class Server:
         said = self._json(answer)
         error = said.get("error") if isinstance(said, dict) else None
         if isinstance(error, dict) and not _nowhere(answer, error):
-            raise told(error, self.at.masked(str(said.get("text") or "")))
+            hint = error.get("hint")
+            if isinstance(hint, str):
+                error = {**error, "hint": self.at.named(hint)}
+            raise told(error, self.at.named(self.at.masked(str(said.get("text") or ""))))
         if answer.status_code == 404 or not answer.headers.get("cogbuild-version"):
             raise NotACogServer(server=self.at.url, it_answered=described(answer))
         raise AnswerNotUnderstood(server=self.at.url, it_answered=described(answer))

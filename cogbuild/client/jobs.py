@@ -151,9 +151,20 @@ def _messages(server: Server, pieces: Iterable[bytes]) -> Iterator[tuple[int, di
             message = json.loads(server.at.masked(sent.data)) if sent.data is not None else None
             if message is not None and not isinstance(message, dict):
                 raise AnswerNotUnderstood(server=server.at.url, reason="a message is not an object")
+            if message is not None and message.get("type") == "error":
+                message = _named(server, message)
             yield int(sent.id or 0), message
     except ValueError as trouble:
         raise AnswerNotUnderstood(server=server.at.url, reason=str(trouble)) from trouble
+
+
+def _named(server: Server, said: Any) -> Any:
+    """Return a message about an error with the server's address in the commands that it names."""
+    if isinstance(said, str):
+        return server.at.named(said)
+    if isinstance(said, dict):
+        return {name: _named(server, value) for name, value in said.items()}
+    return [_named(server, value) for value in said] if isinstance(said, list) else said
 
 
 def _at(job: str) -> str:

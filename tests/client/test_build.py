@@ -132,9 +132,10 @@ def test_a_model_that_fails_its_test_is_none(site: Sandbox) -> None:
         build = command(site, "build", site.root / "models" / "m", "--server", server.url, "--repo", "ada/m")
         assert build.returncode == 1
         assert ":cog-test | it is broken\n" in build.stderr
-        hinted = re.search(r"`cogbuild (logs \w{12} cog-test --server) URL`", build.stdout + build.stderr)
+        hinted = re.search(r"^hint: `cogbuild (logs .*?)`", build.stderr, re.MULTILINE)
         assert hinted, build.stdout + build.stderr
-        assert command(site, *hinted[1].split(), server.url).stdout == "it is broken\n"
+        assert hinted[1].endswith(f" cog-test --server {server.url}")
+        assert command(site, *hinted[1].split()).stdout == "it is broken\n"
         assert command(site, "models", "ls").stdout.startswith("no models")
 
 

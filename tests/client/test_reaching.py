@@ -237,6 +237,21 @@ def test_what_the_server_refuses_is_told_in_its_words() -> None:
         assert refused(url)[1] == 3
 
 
+def test_commands_that_a_server_names_have_its_address() -> None:
+    """It does not know under which it is reached; quoted, since they are pasted."""
+    hint = "`cogbuild logs 7 count --server URL` shows it"
+    error = {"error": "X", "exit_code": 2, "headline": "no", "facts": {}, "hint": hint}
+    with (
+        answering(lambda *_: ours(422, {"error": error, "text": f"no\nhint: {hint}"})) as url,
+        Server(Address(f"{url}/it's")) as server,
+        pytest.raises(CogbuildError) as caught,
+    ):
+        server.speaks()
+    named = f"""`cogbuild logs 7 count --server '{url}/it'"'"'s'` shows it"""
+    assert str(caught.value) == f"no\nhint: {named}"
+    assert caught.value.to_json()["hint"] == named
+
+
 def test_a_token_is_sent_nowhere_else() -> None:
     """A redirect is shown and not followed."""
     asked: list[str] = []
