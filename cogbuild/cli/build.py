@@ -39,7 +39,7 @@ def _repo(_ctx: object, _param: object, value: str | None) -> str | None:
     "names",
     metavar="NAME",
     multiple=True,
-    help="Only this adapter and what it needs; else all it wants.",
+    help="Only this adapter and what it needs, also from now on; else all it wants.",
 )
 @click.option("-f", "--force", is_flag=True, help="Run what is chosen although it is fresh.")
 @click.option("--job", metavar="JOB", help="Send nothing: follow this job, which was begun before.")
