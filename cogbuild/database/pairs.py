@@ -73,14 +73,19 @@ class Outcome:
 
     @property
     def identity(self) -> str:
-        """What counts for those that need it: the same bytes give the same text."""
+        """What counts for those that need it: the same bytes under the same names, in the same order, give the same text.
+
+        All of that reaches them: the first artifact under the adapter's name, each under its own, files by their paths.
+        """
         if self.reason is not None:
             return f"not applicable: {self.reason}"
-        if len(self.artifacts) == 1:
-            return self.artifacts[0].identity
-        return "; ".join(
-            f"{item.name}={item.identity}" for item in sorted(self.artifacts, key=lambda item: item.name)
-        )
+        return "; ".join(_with_names(item) for item in self.artifacts)
+
+
+def _with_names(item: Artifact) -> str:
+    name = f"{item.name}=" if item.name else ""
+    file = f" {item.uri.rpartition('/')[2]}" if item.published else ""
+    return name + item.identity + file
 
 
 # -- outcomes -----------------------------------------------------------------------------------------------------

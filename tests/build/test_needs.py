@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from conftest import Sandbox
 
 from cogbuild.active import active
@@ -55,6 +56,33 @@ def test_a_needed_artifact_that_moved_rebuilds_what_needs_it(box: Sandbox) -> No
     run = box.adapt()
     assert run.ran == ["a low", "a upper"]
     assert box.artifact(run, "a upper").read_text() == "moved\n"
+
+
+#: What the lower adapter lists, before and after: the bytes are the same.
+LISTED = {
+    "order": ("one:1.txt two:2.txt", "two:2.txt one:1.txt"),
+    "names": ("one:1.txt two:2.txt", "one:1.txt zwei:2.txt"),
+    "files": ("one:1.txt", "one:other.txt"),
+}
+
+
+@pytest.mark.parametrize("moved", LISTED)
+def test_names_and_order_of_needed_artifacts_count_as_they_arrive(box: Sandbox, moved: str) -> None:
+    """The pair above gets other variables or paths, so what a clean build would make of them is made."""
+    listing = (
+        'for item in {items}; do name=${{item%%:*}}; file=${{item#*:}}; echo "$name" | tr A-Z a-z > "$COG_OUTPUT_DIR/$file"; '
+        'echo "{{\\"name\\": \\"$name\\", \\"uri\\": \\"$COG_OUTPUT_DIR/$file\\"}}" >> "$COG_ARTIFACTS_FILE"; done'
+    )
+    before, after = (box.counting("low", listing.format(items=items)) for items in LISTED[moved])
+    box.adapter("low", before)
+    told = 'env | grep -E "^COG_(PATH|ARTIFACT)_LOW" | sed s,/.*/,, | sort > "$COG_OUTPUT_DIR/o"; echo "$COG_OUTPUT_DIR/o"'
+    box.adapter("upper", box.counting("upper", told), needs=["low"])
+    box.add("a")
+    first = box.artifact(box.adapt(), "a upper").read_text()
+    box.adapter("low", after)
+    run = box.adapt()
+    assert run.ran == ["a low", "a upper"]
+    assert box.artifact(run, "a upper").read_text() != first
 
 
 def test_a_failed_need_blocks_by_name_and_both_are_tried_again(box: Sandbox) -> None:
