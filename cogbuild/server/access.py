@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     F = TypeVar("F", bound=Callable[..., Any])
 
-__all__ = ["COOKIE", "Guard", "Guarded", "is_loopback", "needs"]
+__all__ = ["COOKIE", "Guard", "Guarded", "challenges", "is_loopback", "needs"]
 
 COOKIE = "cogbuild_token"
 
@@ -142,6 +142,15 @@ def _host(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
+
+
+def challenges(headers: Mapping[str, str]) -> list[str]:
+    """Return how who is not known may say who they are. Not by a password to a browser: it would ask by itself, and go on
+    sending what it was told when its page has long logged out.
+    """
+    browser = any(kind in headers.get("accept", "") for kind in ("text/html", "text/event-stream"))
+    realms = ["Bearer"] if browser else ["Bearer", "Basic"]
+    return [f'{scheme} realm="cogbuild"' for scheme in realms]
 
 
 def _sent(headers: Mapping[str, str]) -> str | None:

@@ -17,7 +17,7 @@ from cogbuild.errors.server import ServerStopping
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-__all__ = ["REFUSALS", "Refused", "answer", "error_json", "status_of"]
+__all__ = ["REFUSALS", "Refused", "answer", "error_json", "refusal", "status_of"]
 
 _UNKNOWN = (UnknownModel, UnknownRepo, UnknownAdapter, NoSuchPair, NoAttempt)
 #: By exit code: an adapter failed, a declaration or the request is wrong, the store can't be used.
@@ -42,10 +42,14 @@ class Refused(BaseModel):
     exit_code: int
 
 
-def _refused() -> dict[str, Any]:
-    """Return the form of ``Refused`` in one piece: a route that answers with text would describe a model as text too."""
+def refusal(**more: dict[str, Any]) -> dict[str, Any]:
+    """Return the form of ``Refused``, with properties *more*, in one piece: a route that answers with text would describe
+    a model as text too.
+    """
     form = Refused.model_json_schema()
     form["properties"]["error"] = form.pop("$defs")["Refusal"]
+    form["properties"] |= more
+    form["required"] += more
     return {"application/json": {"schema": form}}
 
 
@@ -53,11 +57,11 @@ def _refused() -> dict[str, Any]:
 REFUSALS: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "description": "What was asked for is not there, not allowed, or not as it should be.",
-        "content": _refused(),
+        "content": refusal(),
     },
     "5XX": {
         "description": "The store can't be used, the server stops, or it has a bug.",
-        "content": _refused(),
+        "content": refusal(),
     },
 }
 

@@ -9,18 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from cogbuild import __version__
 from cogbuild.errors import CogbuildError, printable
-from cogbuild.server.access import Guard
+from cogbuild.server.access import Guard, challenges
 from cogbuild.server.answers import REFUSALS, answer, status_of
+from cogbuild.server.described import Described
 from cogbuild.server.limits import Limits, Patient
 from cogbuild.server.memory import lean
+from cogbuild.server.methods import Headed, allowed
 from cogbuild.server.observing import Observed, lines_on
 from cogbuild.server.pages.refused import refused_page, wants_page
 from cogbuild.server.v2.root import Versioned
@@ -28,6 +31,7 @@ from cogbuild.server.v2.root import Versioned
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from fastapi import FastAPI
     from starlette.responses import Response
     from starlette.types import ASGIApp, Scope
 
@@ -68,7 +72,8 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
         finally:
             await run_in_threadpool(service.stop)
 
-    app = FastAPI(
+    app = Described(
+        open_paths=("/ping",),
         title="cogbuild",
         version=__version__,
         summary="Every Cog model built for every target, once",
@@ -83,6 +88,7 @@ def create_app(service: Service, *, tokens: bool = False) -> FastAPI:
         for kind in ("router", "open_router"):
             if hasattr(module, kind):
                 app.include_router(getattr(module, kind))
+    app.add_middleware(Headed)
     app.add_middleware(Limits, settings=lambda: service.project.settings.server, refuse=_refuses)
     app.add_middleware(Guard, project=service.project, always=tokens, refuse=_refuses)
     app.add_middleware(Versioned)
@@ -108,7 +114,11 @@ def _told(scope: Scope, error: CogbuildError) -> Response:
     """Return an error as what the client reads: JSON, or a page."""
     if wants_page(scope):
         return refused_page(scope, status_of(error), error.title, error.rows(), error.advice)
-    return answer(error)
+    told = answer(error)
+    if told.status_code == 401:
+        for challenge in challenges(Headers(scope=scope)):
+            told.headers.append("WWW-Authenticate", challenge)
+    return told
 
 
 def _not_valid(request: Request, error: Exception) -> Response:
@@ -119,7 +129,13 @@ def _not_valid(request: Request, error: Exception) -> Response:
 
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _plain(request, error.status_code, str(error.detail).lower(), [])
+    told = _plain(request, error.status_code, str(error.detail).lower(), [])
+    told.headers.update(error.headers or {})
+    if (
+        error.status_code == 405
+    ):  # the exception knows the one route that was asked, and a path may have several
+        told.headers["Allow"] = ", ".join(allowed(request.app.routes, request.scope["path"]))
+    return told
 
 
 def _plain(request: Request, status: int, headline: str, problems: list[str]) -> Response:

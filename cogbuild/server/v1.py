@@ -39,10 +39,29 @@ async def ping() -> str:
     return "pong"
 
 
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary", "description": "the model as a zip"},
+        "adapter": {"type": "array", "items": {"type": "string"}, "description": "what is built of it"},
+    },
+}
 PACKAGES = "/v1/repos/{user}/{name}/packages"
 
 
-@router.put(PACKAGES + "/", response_class=StreamingResponse, summary="Upload a model and follow its build")
+@router.put(
+    PACKAGES + "/",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "What happens, a message in JSON a line; the model, or an error, is the last.",
+            "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
+        }
+    },
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}},
+    summary="Upload a model and follow its build",
+)
 @needs("push")
 async def upload(user: str, name: str, request: Request, service: Here) -> StreamingResponse:
     """Take a zip as the multipart field `file`; answer with a JSON message a line, as things happen.
@@ -91,7 +110,12 @@ def listed(user: str, name: str, service: Here) -> list[dict[str, Any]]:
     return [model_2021(service.project, entry) for entry in found]
 
 
-@router.get(PACKAGES + "/{model}.zip", response_class=StreamingResponse, summary="Download a model's files")
+@router.get(
+    PACKAGES + "/{model}.zip",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}},
+    summary="Download a model's files",
+)
 @needs("read")
 def package(user: str, name: str, model: str, service: Here) -> StreamingResponse:
     """Return the model's files as a zip: the same bytes every time."""

@@ -32,7 +32,7 @@ def refused_page(
 ) -> Response:
     """Return what a person sees of a refusal."""
     request = Request(scope)
-    if status == 401 and scope["method"] == "GET":
+    if status == 401 and scope["method"] in ("GET", "HEAD"):
         query = scope["query_string"].decode("latin-1")
         return RedirectResponse(login_path(scope["path"] + (f"?{query}" if query else "")), 303)
     return render(request, "error.html", status=status, code=status, title=title, rows=rows, hint=hint)

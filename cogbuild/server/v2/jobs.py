@@ -76,7 +76,12 @@ def shown(job: str, request: Request, service: Here) -> dict[str, Any]:
     return job_json(_found(service, request, job))
 
 
-@router.get("/{job}/events", response_class=StreamingResponse, summary="Follow a job")
+@router.get(
+    "/{job}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+    summary="Follow a job",
+)
 @needs("read", "push", "adapt")
 def events(
     job: str, request: Request, service: Here, last_event_id: Annotated[int, Header(ge=0)] = 0

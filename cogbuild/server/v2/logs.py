@@ -173,6 +173,7 @@ def log(request: Request, attempt: str, service: Here) -> Response:
     headers = {
         "Content-Disposition": f'attachment; filename="{tried.id}.log"',
         "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-cache",  # it may grow
     }
     if tried.log is not None:
         return FileResponse(tried.log, media_type="application/octet-stream", headers=headers)

@@ -17,7 +17,7 @@ from cogbuild.errors.access import BodyTooLarge
 from cogbuild.errors.server import ObjectsMissing, ServerStopping
 from cogbuild.objects import disk_errors
 from cogbuild.server.access import Guarded, needs
-from cogbuild.server.answers import error_json
+from cogbuild.server.answers import error_json, refusal
 from cogbuild.server.batches import receive_batch
 from cogbuild.server.forms import receive_content
 from cogbuild.server.jobs import UPLOAD
@@ -84,6 +84,12 @@ class Missing(BaseModel):
     missing: list[str]
 
 
+class Content(BaseModel):
+    """A content that is here."""
+
+    digest: str
+
+
 class Kept(BaseModel):
     """How many contents were not here before."""
 
@@ -111,7 +117,10 @@ def missing(asked: Asked, request: Request, service: Here) -> Missing:
     "/objects/{digest}",
     summary="Send a content",
     status_code=201,
-    responses={200: {"description": "It was here"}, 201: {"description": "It is here now"}},
+    responses={
+        200: {"model": Content, "description": "It was here"},
+        201: {"model": Content, "description": "It is here now"},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -155,7 +164,12 @@ async def contents(repo: Annotated[str, Query()], request: Request, service: Her
     summary="Make a model of contents that were sent",
     status_code=202,
     response_model=Accepted,
-    responses={409: {"description": "Some contents are not here: `missing` names them"}},
+    responses={
+        409: {
+            "description": "Some contents are not here: `missing` names them",
+            "content": refusal(missing={"type": "array", "items": {"type": "string"}}),
+        }
+    },
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": _TREE}}},
     },
