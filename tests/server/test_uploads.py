@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import socket
 import sqlite3
 import tempfile
@@ -25,6 +26,7 @@ import pytest
 from site_of_tests import TEST, Site, eventually, followed, listed, put, zip_of
 
 from cogbuild.digest import hexdigest
+from cogbuild.environment import python
 from cogbuild.fingerprint.trees import read_tree
 from cogbuild.project import Project
 from cogbuild.server import batches, intake
@@ -736,3 +738,44 @@ def test_side_by_side(site: Site, client: httpx.Client) -> None:
     assert ended == ["model"] * 4
     assert site.ran() == ["words one", "words test", "words two"]
     assert len(listed(client)) == 1
+
+
+VERSION = """#!/usr/bin/env python3
+import os, platform
+out = os.path.join(os.environ["COG_OUTPUT_DIR"], "version")
+with open(out, "w") as file:
+    file.write(platform.python_version())
+print(out)
+"""
+
+
+@pytest.mark.slow  # it asks every interpreter there is
+def test_a_python_that_is_installed_later_needs_no_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next model that asks for it is built with it."""
+    others = [item for item in python._installed("3") if item[1] != python.find_python().version]
+    if not others:
+        pytest.skip("only one Python is installed here")
+    path, version = others[0]
+    place = tmp_path / "bin"
+    place.mkdir()
+    (place / "grep").symlink_to(shutil.which("grep") or "")
+    monkeypatch.setenv("PATH", str(place))
+    monkeypatch.setenv("UV_PYTHON_INSTALL_DIR", str(tmp_path / "none"))
+    python.find_python.cache_clear()
+    site = Site(tmp_path)
+    site.adapter("one", VERSION, "python: {packages: [], with_model: true}\n")
+    site.names.append("one")
+    config = f'build:\n  python_version: "{version}"\npredict: predict.py:Predictor\n'
+
+    def built(client: httpx.Client, weights: str) -> str:
+        model = put(client, zip_of(weights, **{"cog.yaml": config}))[-1]["model"]["id"]
+        text: str = client.get(f"/v2/artifacts/{model}/one/content").text
+        return text
+
+    with site.client() as client:
+        assert built(client, "a") == python.find_python().version
+        (place / f"python{version.rpartition('.')[0]}").symlink_to(path)
+        assert built(client, "b") == version
+    python.find_python.cache_clear()
