@@ -82,6 +82,12 @@ class Runner:
 
         self._starting = threading.Lock()
 
+    @property
+    def place(self) -> Path | None:
+        """The directory below ``work`` that its runs are in, None before the first of them."""
+        means = self._means
+        return means.spaces.directory if means is not None else None
+
     def cancel(self) -> None:
         """End what runs."""
         with self._starting:

@@ -20,6 +20,7 @@ from cogbuild.server.messages import status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cogbuild.database.jobs import JobRow
     from cogbuild.project import Project
@@ -92,6 +93,11 @@ class Active:
             self._run = run
             if run is not None and self.stopped.is_set():
                 raise Cancelled
+
+    def runs_in(self, place: Path) -> bool:
+        """Whether what runs in this directory below ``work`` is the job's."""
+        with self._lock:
+            return self._run is not None and self._run.place == place
 
     def check(self) -> None:
         """Raise ``Cancelled`` where the job is not to go on."""
@@ -243,6 +249,13 @@ class Jobs:
         if row is None:
             raise UnknownJob(job=job)
         return row
+
+    def that_runs_in(self, place: Path) -> JobRow | None:
+        """Return the job whose adapters run in this directory below ``work``; None where it is another process's."""
+        with self._turn:
+            active = list(self._active.values())
+        found = next((item.row.id for item in active if item.runs_in(place)), None)
+        return jobs.find(self.project.con, found) if found is not None else None
 
     def cancel(self, job: str) -> JobRow:
         """Cancel a job. Raises ``UnknownJob`` and ``JobHasEnded``."""

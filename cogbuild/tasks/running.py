@@ -17,6 +17,7 @@ from cogbuild.report.watching import Watcher
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+    from pathlib import Path
     from types import FrameType
 
     from cogbuild.engine import Engine, Event, Listener
@@ -76,6 +77,11 @@ class Run:
         from cogbuild.engine.run import Engine
 
         return Engine(self.project, self.plan.judge, jobs=self.jobs, listener=self._hear, slots=self.slots)
+
+    @property
+    def place(self) -> Path | None:
+        """The directory below ``work`` that its adapters run in, None before the first of them."""
+        return self.engine.runner.place if "engine" in self.__dict__ else None
 
     def lane(self, *, careful: bool) -> Lane:
         """Return the way of many pairs through the engine. *careful*: none begins before what came of another is known.

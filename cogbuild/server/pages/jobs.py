@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cogbuild.database.jobs import JobRow
     from cogbuild.server.grants import Grant
 
-__all__ = ["router"]
+__all__ = ["reads", "router", "shown_job"]
 
 router = APIRouter(include_in_schema=False, route_class=Guarded)
 
@@ -32,13 +32,15 @@ _ROWS = 50
 _MESSAGES = 1 << 18  # bytes of messages that are on a page
 
 
-def _reads(grant: Grant, row: JobRow) -> bool:
+def reads(grant: Grant, row: JobRow) -> bool:
+    """Whether a job may be read."""
     return row.owner == grant.token or (
         grant.may("read", row.repo) if row.repo is not None else grant.everywhere
     )
 
 
-def _shown(grant: Grant, row: JobRow) -> dict[str, Any]:
+def shown_job(grant: Grant, row: JobRow) -> dict[str, Any]:
+    """Return what pages show of a job."""
     took = (row.ended or time.time()) - row.started if row.started is not None else None
     mine = row.owner == grant.token or row.repo is None
     may = "adapt" in grant.can if mine else grant.may("adapt", row.repo or "")
@@ -61,9 +63,9 @@ def jobs(request: Request, service: Here, before: Annotated[str | None, Query()]
     grant: Grant = request.state.grant
     number = _found(service, request, before).jid if before is not None else None
     rows = job_rows.listed(
-        service.project.con, before=number, limit=_ROWS, reads=lambda row: _reads(grant, row)
+        service.project.con, before=number, limit=_ROWS, reads=lambda row: reads(grant, row)
     )
-    shown = [_shown(grant, row) for row in rows]
+    shown = [shown_job(grant, row) for row in rows]
     return render(
         request,
         "jobs.html",
@@ -90,7 +92,7 @@ def job(job: str, request: Request, service: Here) -> Response:
         request,
         "job.html",
         here="jobs",
-        job=_shown(request.state.grant, row),
+        job=shown_job(request.state.grant, row),
         facts=facts,
         log=text,
         said=count,
@@ -100,7 +102,7 @@ def job(job: str, request: Request, service: Here) -> Response:
 
 def _found(service: Service, request: Request, job: str) -> JobRow:
     row = service.jobs.find(job)
-    if not _reads(request.state.grant, row):
+    if not reads(request.state.grant, row):
         raise UnknownJob(job=job)
     return row
 

@@ -23,6 +23,7 @@ from cogbuild.report.words import age, amount, reason_text, span
 from cogbuild.server.access import Guarded, needs
 from cogbuild.server.jobs import ADAPT, Once
 from cogbuild.server.pages.cells import MEANINGS, cell_of, content_link, model_link, pair_link
+from cogbuild.server.pages.jobs import reads, shown_job
 from cogbuild.server.pages.rendering import checked_form, render
 from cogbuild.server.service import Here, Service
 from cogbuild.server.wire import scope_of
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from cogbuild.database.jobs import JobRow
     from cogbuild.database.models import EntryRow
+    from cogbuild.server.grants import Grant
     from cogbuild.views.attempts import Tried
     from cogbuild.views.pair import PairView
 
@@ -74,7 +76,10 @@ def pair(
     tried = attempts_of(project, entry, adapter)
     chosen = _chosen(service, entry, adapter, tried, attempt)
     now = [item for item in tried if item.seconds is None]
-    under_way = _jobs_about(service, entry, adapter)
+    running, elsewhere = _jobs_of(service, now)
+    about = {row.id: row for row in (*_jobs_about(service, entry, adapter), *running)}
+    under_way = about.values()
+    grant: Grant = request.state.grant
     busy = bool(now or under_way)
     judged = view.verdict is not None
     undone = view.verdict is not None and not view.verdict.settled
@@ -90,9 +95,10 @@ def pair(
         here_link=pair_link(entry, adapter),
         state=state,
         lead=_lead(view, state),
-        jobs=[{"id": row.id, "state": row.state} for row in under_way],
-        may_adapt=request.state.grant.may("adapt", repo),
-        elsewhere=bool(now) and not under_way,
+        jobs=[shown_job(grant, row) for row in under_way if reads(grant, row)],
+        hidden=any(not reads(grant, row) for row in under_way),
+        may_adapt=grant.may("adapt", repo),
+        elsewhere=elsewhere,
         action=None
         if not judged or busy
         else "Retry"
@@ -150,6 +156,19 @@ def _jobs_about(service: Service, entry: EntryRow, adapter: str | None = None) -
         and row.repo in (entry.repo, None)
         and (adapter is None or not row.request.get("adapters") or adapter in row.request["adapters"])
     ]
+
+
+def _jobs_of(service: Service, now: list[Tried]) -> tuple[list[JobRow], bool]:
+    """Return the jobs that run these attempts, whatever they were asked for, and whether another process runs one."""
+    found: list[JobRow] = []
+    elsewhere = False
+    for item in now:
+        row = service.jobs.that_runs_in(item.work) if item.work is not None else None
+        if row is not None:
+            found.append(row)
+        elif is_running(service.project, item):  # else it has just ended
+            elsewhere = True
+    return found, elsewhere
 
 
 def _made(view: PairView) -> Iterator[tuple[str, str]]:
