@@ -70,6 +70,8 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         """Return the user's tasks and those of the pairs that the command is about."""
         own = super().load_tasks(cmd, pos_args)
         asked = list(pos_args)
+        if cmd.execute_tasks:  # or the `default_tasks` of DOIT_CONFIG
+            asked = list(cmd.sel_tasks or [])
         if not own and cmd.execute_tasks and asked in ([], [BASENAME]) and self._nothing_to_do():
             cmd.sel_tasks = []
             return [group([])]

@@ -209,6 +209,16 @@ def test_tasks_of_the_users_own_keep_working(doit: Doit) -> None:
     assert doit("own", code=0).strip() == "-- own"
 
 
+def test_default_tasks_are_what_runs(doit: Doit) -> None:
+    """``DOIT_CONFIG["default_tasks"]`` says what plain ``doit`` runs: own tasks alone, or pairs too."""
+    head = 'DOIT_CONFIG = {"default_tasks": ["t0"]}'
+    doit.own('{"actions": ["echo first"]}', '{"actions": ["echo second"]}', head=head)
+    assert doit() == ".  t0\nfirst\n"
+    doit.own('{"actions": ["echo first"]}', head=head.replace("t0", "adapt:*:one"))
+    assert doit().count("2 built\n") == 1
+    assert sorted(doit.box.ran()) == ["a one", "b one"]
+
+
 def test_an_own_task_may_depend_on_every_pair(doit: Doit) -> None:
     """``task_dep: ["adapt"]`` runs after all pairs, by name and in a run of everything, again and again; other tasks stay."""
     doit.own('{"actions": ["wc -l < ../ran"], "task_dep": ["adapt"]}', '{"actions": ["echo freely"]}')
