@@ -35,7 +35,7 @@ def pair_lines(view: PairView) -> Iterator[str]:
 
 def _head(view: PairView) -> str:
     if view.verdict is None:
-        return f"{view.name} is not judged any more: {view.unjudged}"
+        return f"{view.name} is not judged: {view.unjudged}"
     said = "; ".join(printable(reason.text) for reason in view.verdict.reasons if reason.label is None)
     head = f"{view.name} is {view.verdict.kind}" + (f": {said}" if said else "")
     if not view.moved:

@@ -145,8 +145,12 @@ def facts(view: ModelView) -> Iterator[tuple[str, str]]:
     entry, spec = view.entry, view.spec
     yield "model", entry.model
     yield "repo", entry.repo
-    yield "added", f"{age(entry.added)} ago, {'sealed' if entry.sealed else 'linked'}"
-    if not entry.sealed:
+    if view.unlisted is None:
+        yield "added", f"{age(entry.added)} ago, {'sealed' if entry.sealed else 'linked'}"
+    else:
+        yield "came", f"{age(entry.added)} ago"
+        yield "listed", f"no: {view.unlisted}"
+    if view.unlisted is None and not entry.sealed:
         yield "directory", printable(os.path.relpath(view.path)) if view.path else "none any more"
     yield "files", _volume(entry.files, entry.size)
     yield "predictor", f"{spec.file}:{spec.cls}"
@@ -158,7 +162,8 @@ def facts(view: ModelView) -> Iterator[tuple[str, str]]:
     if entry.cpu_image:
         yield "cpu image", printable(entry.cpu_image)
     wanted = entry.settings.get("adapters")
-    yield "adapters", "all" if wanted is None else ", ".join(wanted) or "none"
+    if view.unlisted is None or wanted is not None:  # what was let go of wants nothing
+        yield "adapters", "all" if wanted is None else ", ".join(wanted) or "none"
     params = [
         f"{name}.{key} = {printable(json.dumps(value, ensure_ascii=False))}"
         for name, values in sorted(entry.settings.get("params", {}).items())

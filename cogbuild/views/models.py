@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cogbuild.project import Project
     from cogbuild.spec import AdapterSpec, ModelSpec
 
-__all__ = ["Made", "ModelView", "active_names", "active_specs", "model_of", "model_view"]
+__all__ = ["Made", "ModelView", "active_names", "active_specs", "model_of", "model_view", "unlisted"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ModelView:
     spec: ModelSpec
     path: str | None  # the live directory
     made: tuple[Made, ...]
+    unlisted: str | None  # why it is in no list or plan
 
 
 def model_of(project: Project, pair: str) -> str:
@@ -76,4 +77,23 @@ def model_view(project: Project, entry: EntryRow, active: Collection[str] | None
         for (_, aid), outcome in pairs.outcomes(project.con, eids=[entry.eid]).items()
     ]
     path = None if entry.sealed else models.link_of(project.con, entry.eid)
-    return ModelView(entry, spec_of(entry), path, tuple(sorted(made, key=lambda item: item.adapter)))
+    return ModelView(
+        entry,
+        spec_of(entry),
+        path,
+        tuple(sorted(made, key=lambda item: item.adapter)),
+        unlisted(project, entry),
+    )
+
+
+def unlisted(project: Project, entry: EntryRow) -> str | None:
+    """Return why a model is in no list or plan, None where it is in them. What is gone says not whether it ever was."""
+    if entry.live:
+        return None
+    if entry.sealed:
+        return "the model is not let in yet"
+    for eid in models.versions(project.con, entry):
+        newer = models.find(project.con, eid)
+        if newer is not None and newer.live and not newer.sealed and newer.added >= entry.added:
+            return f"its directory holds another version now, {newer.model[:12]}"
+    return "the model was removed, or never let in"

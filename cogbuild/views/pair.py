@@ -14,6 +14,7 @@ from cogbuild.fingerprint.manifest import Manifest, Part, flatten
 from cogbuild.planner.judged import pair_name
 from cogbuild.planner.judging import Judge
 from cogbuild.views.attempts import Tried, adapter_number, attempts_of
+from cogbuild.views.models import unlisted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,27 +103,14 @@ def pair_view(project: Project, adapters: dict[str, Adapter], entry: EntryRow, a
 
 
 def _unjudged(judge: Judge, entry: EntryRow, adapter: str) -> str | None:
-    """Return why the pair can't be judged any more."""
+    """Return why the pair can't be judged."""
     if adapter not in judge.adapters:
         return "its adapter is no longer active"
-    if not entry.live:
-        return (
-            "its model was removed"
-            if not _superseded(judge.project, entry)
-            else _superseded(judge.project, entry)
-        )
+    if (absent := unlisted(judge.project, entry)) is not None:
+        return absent
     if adapter not in judge.wanted(entry):
         given = "its image was given with the model" if entry.cpu_image else None
         return given if given and adapter == "docker-cpu" else "its model does not want this adapter"
-    return None
-
-
-def _superseded(project: Project, entry: EntryRow) -> str | None:
-    """Return which version stands where this one of a live directory did."""
-    for eid in models.versions(project.con, entry):
-        newer = models.find(project.con, eid)
-        if newer is not None and newer.live and not newer.sealed and newer.added >= entry.added:
-            return f"its directory holds another version now, {newer.model[:12]}"
     return None
 
 

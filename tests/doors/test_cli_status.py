@@ -294,7 +294,7 @@ def test_years_later(box: Sandbox, cogbuild: Door) -> None:
     said = cogbuild("explain", model, "count")
     assert said.err == f"note: the linked model directory {live} is not there\n"
     assert said.text == (
-        "local/a@ID:count is not judged any more: its adapter is no longer active\n"
+        "local/a@ID:count is not judged: its adapter is no longer active\n"
         "built     now in T s, by attempt ATTEMPT\n"
         "because   what it is made from changed: param:level 1 → 2\n"
         "artifact  file:///STORE/made.txt\n"
@@ -318,7 +318,7 @@ def test_a_version_that_moved_on_can_still_be_asked_about(box: Sandbox, cogbuild
     newer = cogbuild("models", "ls", "--json").json["models"][0]["model"]
     said = cogbuild("explain", model, "count")
     assert said.out.startswith(
-        f"local/a@{model[:12]}:count is not judged any more: its directory holds another version now, {newer[:12]}\n"
+        f"local/a@{model[:12]}:count is not judged: its directory holds another version now, {newer[:12]}\n"
     )
     assert cogbuild("logs", model, "count").out == "said\n"
     cogbuild("models", "rm", newer)
@@ -340,7 +340,7 @@ def test_an_adapter_whose_directory_is_away_hinders_no_explanation(box: Sandbox,
     for name in ("card", "after"):
         said = cogbuild("explain", model, name)
         assert (said.code, said.err.startswith(note)) == (0, True)
-        assert said.out.startswith(f"local/a@{model[:12]}:{name} is not judged any more: ")
+        assert said.out.startswith(f"local/a@{model[:12]}:{name} is not judged: ")
         assert "artifact " in said.out
     assert cogbuild("explain", model, "count", "--json").json["pairs"][0]["verdict"] == "fresh"
 

@@ -90,6 +90,7 @@ def test_a_pair_names_the_job_that_runs_it(tmp_path: Path) -> None:
             shown, page = running(model, adapter)
             assert shown == [upload["job"]] * 2
             assert "another process" not in page
+            assert ("It is not judged: the model is not let in yet." in page) == (adapter == "cog-test")
             site.go.touch()
             sent.result()
             eventually(partial(job, number, "done"))  # a little later than the model is told

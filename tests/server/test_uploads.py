@@ -124,6 +124,32 @@ def test_a_failed_test_lets_nothing_in(site: Site, client: httpx.Client) -> None
     assert site.ran() == ["words test"]
     assert put(client, zip_of("fail"))[-1]["type"] == "error"  # and it is tried again
     assert site.ran() == ["words test"]
+    assert_untold(client, model)
+    pair = client.get(f"/pairs/ada/words/{model}/cog-test", headers={"Accept": "text/html"}).text
+    assert '<span class="badge is-failed">' in pair.partition('id="lead"')[0]
+
+
+def assert_untold(client: httpx.Client, model: str) -> None:
+    """Pages and `explain` say no more of a model that is in no list than is known: whether it ever was is not."""
+    why = "the model was removed, or never let in"
+    page, pair = (
+        client.get(at, headers={"Accept": "text/html"}).text
+        for at in (f"/models/ada/words/{model}", f"/pairs/ada/words/{model}/cog-test")
+    )
+    facts = dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page))
+    assert list(facts) == ["came", "listed", "files", "predictor", "python"]
+    assert facts["listed"] == f"no: {why}"
+    assert f"None is judged: {why}." in page
+    assert f"It is not judged: {why}." in pair
+    said = client.get(f"/v2/explain/{model}/cog-test", headers={"Accept": "text/plain"}).text
+    assert said.startswith(f"ada/words@{model}:cog-test is not judged: {why}\n")
+
+
+def test_a_model_that_was_let_go_of(client: httpx.Client) -> None:
+    """It is told of in the same words."""
+    model = put(client, zip_of("gone"), adapter="one")[-1]["model"]["id"]
+    assert client.delete(f"/v1/repos/ada/words/packages/{model}").status_code == 200
+    assert_untold(client, model[:12])
 
 
 def test_an_image_that_fails_lets_nothing_in(tmp_path: Path) -> None:

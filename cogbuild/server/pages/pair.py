@@ -123,7 +123,7 @@ def pair(
 def _lead(view: PairView, state: str) -> str:
     """Return the sentence below the heading."""
     if view.verdict is None:
-        return f"It is not judged any more: {view.unjudged}."
+        return f"It is not judged: {view.unjudged}."
     said = "; ".join(reason.text for reason in view.verdict.reasons if reason.label is None)
     said = said or dict(MEANINGS).get(state, "")
     return said[:1].upper() + said[1:] + ("" if said.endswith((".", "?", "!")) else ".")
@@ -131,7 +131,8 @@ def _lead(view: PairView, state: str) -> str:
 
 def _state(view: PairView) -> str:
     if view.verdict is None:
-        return "orphaned"
+        failed = view.outcome is None and view.last is not None and view.last.status in ("failed", "refused")
+        return "failed" if failed else "orphaned"
     kind = str(view.verdict.kind)
     return "never built" if kind == "stale" and view.outcome is None else kind
 
@@ -276,6 +277,7 @@ def model(user: str, name: str, model: str, request: Request, service: Here) -> 
         repo_link=f"/?repo={repo}",
         here_link=model_link(entry),
         facts=[row for row in model_facts(view) if row[0] not in ("model", "repo")],
+        unlisted=view.unlisted,
         cells=cells,
         may_adapt=entry.live and request.state.grant.may("adapt", repo),
         once=secrets.token_hex(16),
