@@ -128,7 +128,8 @@ def _judge_needs(facts: Facts) -> Verdict | None:
             Reason("needs", f"needs {need.adapter}, which is not applicable: {need.detail}")
             for need in refused
         )
-        settled = facts.outcome_key == facts.key and facts.not_applicable is not None
+        same = facts.outcome_key == facts.key and facts.not_applicable is not None
+        settled = same and not facts.forgotten  # said once more, so that it comes off the list
         return Verdict(Kind.NOT_APPLICABLE, reasons, settled)
     if planned:
         return Verdict(Kind.PENDING, tuple(Reason("needs", f"waits for {need.adapter}") for need in planned))

@@ -132,3 +132,15 @@ def test_wishes_edited_within_their_size_and_time_are_heard(box: Sandbox) -> Non
     os.utime(wishes, (old, old))
     assert box.adapt().ran == ["a one"]
     assert box.adapt().ran == []
+
+
+def test_a_forgotten_pair_that_does_not_apply_is_asked_once(box: Sandbox) -> None:
+    """What it needs does not apply either, so nothing runs; and yet it was asked, and is not listed for ever."""
+    box.adapter("low", "#!/bin/sh\necho no network found >&2\nexit 100\n", api=1)
+    box.adapter("upper", needs=["low"])
+    box.add("a")
+    box.adapt()
+    put_down(box, "upper", "forgotten")
+    assert box.adapt().status("a upper") is Status.NOT_APPLICABLE
+    assert listed(box) == {}
+    assert box.adapt().results == {}
