@@ -281,6 +281,7 @@ def test_an_own_task_does_not_run_when_a_pair_that_it_depends_on_failed(doit: Do
     assert "4 built, 2 failed\n" in text
 
 
+@pytest.mark.slow
 def test_other_commands_know_the_pairs_of_own_tasks(doit: Doit) -> None:
     """``list``, ``clean`` and ``forget`` of an own task that names a pair, with and without what it depends on."""
     name = doit.task("a", "one")
@@ -304,6 +305,7 @@ def test_an_own_task_that_asks_for_results_of_pairs_runs(doit: Doit) -> None:
         assert "\nagain\n" in doit("t0")
 
 
+@pytest.mark.slow
 def test_what_the_manual_says_of_own_tasks(doit: Doit) -> None:
     """The example of docs/cli.md does what is said there."""
     box = doit.box

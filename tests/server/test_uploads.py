@@ -29,7 +29,7 @@ from cogbuild.digest import hexdigest
 from cogbuild.environment import python
 from cogbuild.fingerprint.trees import read_tree
 from cogbuild.project import Project
-from cogbuild.server import batches, intake
+from cogbuild.server import backfill, batches, intake
 from cogbuild.server.grants import make_token
 from cogbuild.server.trees import read_sent
 from cogbuild.server.v2 import uploads
@@ -82,14 +82,18 @@ def test_what_uploads_built_is_counted_as_done(tmp_path: Path) -> None:
     assert re.search(r"3 +done +1 +failed +0 +blocked +0 +waiting", totals), totals[:1500]
 
 
-def test_what_is_fresh_waits_for_nothing(site: Site, client: httpx.Client) -> None:
+def test_what_is_fresh_waits_for_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model wants was changed and changed back: it is looked at by itself, and nothing of it has to be done."""
-    model = put(client, zip_of("x"))[-1]["model"]["id"]
-    for wish in ({"adapters": ["one"]}, {"all_adapters": True}):
-        assert client.patch(f"/v2/models/{model}", json=wish).status_code == 200
-    eventually(lambda: 'cogbuild_pairs{adapter="two",state="settled"} 1.0' in client.get("/metrics").text, 20)
-    numbers = client.get("/metrics").text
-    assert not re.search(r'state="(waiting|unseen)"} [^0]', numbers)
+    monkeypatch.setattr(backfill, "INTERVAL", 0.1)
+    with site.client() as client:
+        model = put(client, zip_of("x"))[-1]["model"]["id"]
+        for wish in ({"adapters": ["one"]}, {"all_adapters": True}):
+            assert client.patch(f"/v2/models/{model}", json=wish).status_code == 200
+        eventually(
+            lambda: 'cogbuild_pairs{adapter="two",state="settled"} 1.0' in client.get("/metrics").text, 20
+        )
+        numbers = client.get("/metrics").text
+        assert not re.search(r'state="(waiting|unseen)"} [^0]', numbers)
     assert site.ran() == ["words one", "words test", "words two"]
 
 
