@@ -229,6 +229,40 @@ def test_contrast_and_structure(page: Opener, axe: str, scheme: str, width: int)
         assert wrong == [], path
 
 
+#: The words of tables that go over more than one line.
+BROKEN = """() => {
+  const broken = [];
+  for (const cell of document.querySelectorAll(".rows th:not(.label), .rows td")) {
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let node; node = walker.nextNode();)
+      for (const word of node.data.matchAll(/[^\\s/-]+/g)) {
+        const range = document.createRange();
+        range.setStart(node, word.index);
+        range.setEnd(node, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map((box) => box.top)).size > 1) broken.push(word[0]);
+      }
+  }
+  return broken;
+}"""
+
+
+def test_words_in_tables_stay_whole(box: Sandbox, page: Opener) -> None:
+    """IDs, kinds and digests, on a phone too: a table that is wider than the window scrolls."""
+    at = page(viewport={"width": 390, "height": 844})
+    pair = "/pairs/ada/m3/" + model_id(at, "ada/m3")
+    at.goto(pair + "/bad")
+    at.get_by_role("button", name="Retry").click()
+    box.adapter("count", "#!/bin/sh\necho s3://count/$COG_MODEL_ID\n")
+    try:
+        for path in ("/jobs", pair + "/count", pair + "/bad"):
+            at.goto(path)
+            assert at.locator(".rows").count() > 0
+            assert at.evaluate(BROKEN) == [], path
+            assert at.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    finally:
+        box.adapter("count")
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The source of axe-core, from its package."""
