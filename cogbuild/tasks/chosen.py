@@ -55,9 +55,9 @@ def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task
     cmd.dep_manager = keeper
     follows = params.get("forget_sub") or params.get("cleandep") or params.get("cleanall")
     names = [*mine, *(said.reached if follows else [])]
-    chosen = (
-        [] if asked and not names else _named(project, planner.judge, names if BASENAME not in names else [])
-    )
+    shows_group = cmd.name == "list" and not asked and not params.get("subtasks")
+    nothing = shows_group or (asked and not names)
+    chosen = [] if nothing else _named(project, planner.judge, names if BASENAME not in names else [])
     tasks = [described(keeper, judged) for judged in chosen]
     if not asked and cmd.sel_tasks is None:
         cmd.sel_tasks = [BASENAME, *(task.name for task in own if not task.subtask_of)]

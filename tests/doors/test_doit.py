@@ -113,6 +113,20 @@ def test_list_names_every_pair(doit: Doit) -> None:
     assert [line[0] for line in lines if ":two" in line] == ["R", "R"]
 
 
+def test_list_makes_no_task_that_it_does_not_show(doit: Doit) -> None:
+    """Without ``--all`` the group stands for its pairs, however many there are."""
+    made = doit.site / "made"
+    (doit.site / "dodo.py").write_text(
+        "from cogbuild.tasks import chosen\nfrom pathlib import Path\nreal = chosen.described\n"
+        f"chosen.described = lambda *args: (Path({str(made)!r}).touch(), real(*args))[1]\n"
+        "def task_own(): return {'actions': None, 'doc': 'one of mine', 'task_dep': ['adapt']}\n"
+    )
+    assert [line.split()[0] for line in doit("list").splitlines()] == ["adapt", "own"]
+    assert not made.exists()
+    assert len(doit("list", "--all").splitlines()) == 6
+    assert made.exists()
+
+
 def test_info_names_files_and_environment(doit: Doit) -> None:
     """``doit info`` names the model's files, the adapter's files and the environment; nothing is hashed."""
     text = doit("info", doit.task("a", "one"), code=1)
