@@ -6,7 +6,9 @@ import contextlib
 import json
 import socket
 import struct
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -161,3 +163,28 @@ def test_a_log_that_is_long(
             show_log(str(client.base_url), None, ["attempts", model, "copy"], {}, raw=raw, follow=False)
         assert printed.read_bytes() == (said if raw else shown)
         assert "attempt 1 of 1, built" in capsys.readouterr().err
+
+
+def test_a_log_that_grows_is_downloaded(site: Site, client: httpx.Client) -> None:
+    """As long as it was when its download began, or as a part of it."""
+    model = listed(client)[0]["id"]
+    attempt = client.get(f"/v2/attempts/{model}/copy").json()["shown"]
+    path = site.data / "logs" / f"{attempt}.log"
+    path.write_bytes(b"a line\n" * 100_000)
+    over = threading.Event()
+
+    def grow() -> None:
+        with path.open("ab", buffering=0) as log:
+            while not over.wait(0.001):
+                log.write(b"a line\n" * 10)
+
+    with ThreadPoolExecutor() as threads:
+        threads.submit(grow)
+        try:
+            whole = client.get(f"/v2/logs/{attempt}").content
+            part = client.get(f"/v2/logs/{attempt}", headers={"Range": "bytes=7-20"})
+        finally:
+            over.set()
+    assert len(whole) >= 700_000
+    assert whole == b"a line\n" * (len(whole) // 7)
+    assert (part.status_code, part.content) == (206, b"a line\n" * 2)

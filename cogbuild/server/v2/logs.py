@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from pathlib import Path
 
+    from starlette.types import Message, Receive, Scope, Send
+
     from cogbuild.database.models import EntryRow
     from cogbuild.views.attempts import Tried
 
@@ -158,6 +160,25 @@ def attempt_of(service: Service, request: Request, attempt: str) -> tuple[Tried,
     return found[0], entry, found[2]
 
 
+class _AsItWas(FileResponse):
+    """A file as long as it was when its length was told: one that grows meanwhile would break its answer off."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        left = 0
+
+        async def cut(message: Message) -> None:
+            nonlocal left
+            if message["type"] == "http.response.start":
+                left = int(dict(message["headers"])[b"content-length"])
+            elif message["type"] == "http.response.body":
+                message["body"] = message["body"][:left]
+                left -= len(message["body"])
+            await send(message)
+
+        await super().__call__(scope, receive, cut)
+
+
 @router.get(
     "/logs/{attempt}",
     response_class=Response,
@@ -176,7 +197,7 @@ def log(request: Request, attempt: str, service: Here) -> Response:
         "Cache-Control": "no-cache",  # it may grow
     }
     if tried.log is not None:
-        return FileResponse(tried.log, media_type="application/octet-stream", headers=headers)
+        return _AsItWas(tried.log, media_type="application/octet-stream", headers=headers)
     return Response(
         _kept(service, entry, adapter, tried), media_type="application/octet-stream", headers=headers
     )
