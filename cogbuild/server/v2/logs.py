@@ -122,6 +122,8 @@ def _pieces(log: Path) -> Iterator[bytes]:
                 piece = _bytes_at(log, at, min(_PIECE, size - at))
             except FileNotFoundError as trouble:
                 raise BrokenOff("the log was collected") from trouble
+            if not piece:
+                raise BrokenOff("the log is shorter than it was")
             at += len(piece)
             yield piece
 
