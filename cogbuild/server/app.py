@@ -171,20 +171,10 @@ class _Server(uvicorn.Server):
         threading.Thread(target=self._service.jobs.announce_stop, daemon=True).start()
 
 
-def at_once(sock: socket.socket) -> None:
-    """Have what connects to *sock* get each answer at once.
-
-    asyncio asks for that only where a socket names its protocol, which those that Python makes do not: the end of an
-    answer then waits for the other side to confirm its beginning, which takes 40 ms on a connection that is kept.
-    """
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def serve(service: Service, sock: socket.socket, *, tokens: bool = False) -> None:
     """Serve on a socket that listens until SIGINT or SIGTERM; requests and jobs are told on stderr, a line of JSON each."""
     lines_on()
     lean()
-    at_once(sock)
     config = uvicorn.Config(
         create_app(service, tokens=tokens),
         http=Patient,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import uvicorn
 
-from cogbuild.server.app import at_once
+from cogbuild.server.limits import Patient
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -42,10 +42,9 @@ class _Server(uvicorn.Server):
 @contextlib.contextmanager
 def served(app: ASGIApp, **more: Any) -> Iterator[tuple[str, int]]:
     """Serve *app* on a free port of 127.0.0.1 and yield (host, port); *more* goes to uvicorn's configuration."""
-    config = uvicorn.Config(app, port=0, log_level="warning", **more)
+    config = uvicorn.Config(app, port=0, log_level="warning", **{"http": Patient, **more})
     server = _Server(config)
     listening = config.bind_socket()
-    at_once(listening)
     listening.listen()  # so that nobody is refused before the thread has begun
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
