@@ -13,6 +13,7 @@ from cogbuild import quiet
 from cogbuild.adapters import IMAGE_ADAPTER, Adapter, directory_of, kit_directory, load, memo_name
 from cogbuild.database import models
 from cogbuild.digest import tagged
+from cogbuild.elsewhere import is_known
 from cogbuild.errors import CogbuildError
 from cogbuild.errors.adapters import NeedsCircle, NeedsNobody, TwoAdaptersOneName
 from cogbuild.fingerprint.trees import Memo, read_tree
@@ -86,7 +87,7 @@ def usable(
 
 def _remember(project: Project, adapters: dict[str, Adapter], pythons: str | None) -> None:
     """Leave a note of all that was read, so that the next run with nothing to do can tell so by stats alone."""
-    if not project.exists:
+    if not project.exists or not is_known(project):
         return
     programs = _programs(project, adapters.values())
     directories = _directories(project, adapters.values())

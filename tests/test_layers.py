@@ -35,6 +35,7 @@ FLOORS = {
     "active": 4,
     "adapters": 4,
     "damage": 4,
+    "elsewhere": 4,
     "lacking": 4,
     "interpreter": 4,
     "library": 4,
@@ -61,6 +62,7 @@ SAME_FLOOR = {
     ("damage", "library"),  # a damaged model is a model
     ("cache", "database"),  # a record holds artifacts
     ("active", "adapters"),  # those of a project, together
+    ("active", "elsewhere"),  # a note that nothing is to be done rests on where artifacts are
     ("active", "interpreter"),
     ("adapters", "interpreter"),  # what runs the script counts
     ("archive", "fingerprint"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from typing import TYPE_CHECKING
 
 from cogbuild.errors.adapters import AdapterFilesMoved, ModelFilesMoved
@@ -25,8 +25,10 @@ __all__ = ["Unmoved"]
 class Unmoved:
     """Looks again at the files of adapters and models after a run.
 
-    What they hold is not all: an edit that was taken back before the run ended may have been read. So a file that changed
-    after the run began counts as moved also where it holds what it held; its ctime, which nobody can put back, says so.
+    What they hold is not all: an edit that was taken back before the run ended may have been read. So a file counts as moved
+    also where it holds what it held, when it changed after the run began and is not the file of the same time that it was.
+    That is asked of its ctime, lest a file that somebody only touched before counts; and not of that alone, because links
+    to a file, as backups make them, move it too.
     """
 
     def __init__(self, project: Project) -> None:
@@ -34,22 +36,19 @@ class Unmoved:
         # What adapters' directories looked like when they were last found as they had been loaded, and when what counts
         # there last changed.
         self._adapters: dict[Path, tuple[Memo, bytes, int]] = {}
-        # Files of directories that had changed in the future when the first run with them began.
-        self._ahead: dict[Path, dict[str, int]] = {}
+        # What their files looked like when the first run with them began.
+        self._first: dict[Path, dict[str, bytes]] = {}
 
     def begin(self, judged: Judged, prepared: Prepared) -> None:
-        """Hear that a run begins: what changed later than it is now did so before the clock went back."""
-        self._look_ahead(judged.adapter.directory, "adapter")
+        """Hear that a run begins."""
+        self._look(judged.adapter.directory, "adapter")
         if not judged.entry.sealed:
-            self._look_ahead(prepared.model, "model")
+            self._look(prepared.model, "model")
 
-    def _look_ahead(self, directory: Path, rules: str) -> None:
-        if directory in self._ahead:
-            return
-        now = time.time_ns()
-        seen, _ = look(os.fspath(directory), rules)
-        times = {item.path: glance.ctime_ns(item.row) for item in seen if item.row}
-        self._ahead[directory] = {path: when for path, when in times.items() if when >= now}
+    def _look(self, directory: Path, rules: str) -> None:
+        if directory not in self._first:
+            seen, _ = look(os.fspath(directory), rules)
+            self._first[directory] = {item.path: glance.without_ctime(item.row) for item in seen if item.row}
 
     def check(self, judged: Judged, prepared: Prepared, began: float) -> None:
         """Refuse a result when what it was made from moved under the run, which *began* then, in seconds since the epoch."""
@@ -72,7 +71,8 @@ class Unmoved:
             if files := [path for path in differences(adapter.tree, now.tree) if _counts(path)]:
                 return files
             known = now
-            newest = max(when for path, when in _changed(adapter.directory, now) if _counts(path))
+            rows = [row for path, row in _rows(adapter.directory, now) if _counts(path)]
+            newest = max(map(glance.ctime_ns, rows), default=0)
             self._adapters[adapter.directory] = (known, known.encode(), newest)
         if newest < since:
             return []
@@ -90,23 +90,27 @@ class Unmoved:
         return [path for path in self._changed_since(since, prepared.model, memo) if path in taken]
 
     def _changed_since(self, since: int, directory: Path, memo: Memo) -> list[str]:
-        ahead = self._ahead.get(directory, {})
-        return [path for path, when in _changed(directory, memo) if when >= since and when != ahead.get(path)]
+        first = self._first.get(directory, {})
+        return [
+            path
+            for path, row in _rows(directory, memo)
+            if glance.ctime_ns(row) >= since and glance.without_ctime(row) != first.get(path)
+        ]
 
 
 def _counts(path: str) -> bool:
     return not path.endswith(".md")
 
 
-def _changed(directory: Path, memo: Memo) -> Iterator[tuple[str, int]]:
-    """Yield the files that *memo* was read of, and when each last changed, in nanoseconds since the epoch."""
+def _rows(directory: Path, memo: Memo) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that *memo* was read of, with their rows; those that it does not trust are looked at again."""
     for entry, row in zip(memo.tree.entries, memo.stats, strict=True):
         if entry.kind == "d":
             continue
         if row != glance.UNTRUSTED:
-            yield entry.path, glance.ctime_ns(row)
+            yield entry.path, row
             continue
-        try:
-            yield entry.path, os.lstat(directory / entry.path).st_ctime_ns
-        except FileNotFoundError:  # just now
-            yield entry.path, time.time_ns()
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # gone just now: the next look at what it holds finds that
+            yield entry.path, glance.row(os.lstat(directory / entry.path))

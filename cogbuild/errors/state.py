@@ -91,7 +91,7 @@ class ArtifactsElsewhere(StateError):
     headline = "artifact_store was changed, and {gone} of {count} artifacts are not there"
     hint = (
         "move what was made to the new place, or change the setting back; to have it made anew, "
-        "`cogbuild artifacts verify` notes what is gone"
+        "`cogbuild artifacts verify` in the data directory notes what is gone"
     )
 
 

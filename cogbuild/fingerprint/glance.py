@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FORMAT", "RACY_NS", "UNTRUSTED", "ctime_ns", "pack", "row", "same", "unpack"]
+__all__ = ["FORMAT", "RACY_NS", "UNTRUSTED", "ctime_ns", "pack", "row", "same", "unpack", "without_ctime"]
 
 #: Number of the format of memos.
 FORMAT = 2
@@ -41,6 +41,12 @@ def row(info: os.stat_result) -> bytes:
 def ctime_ns(packed: bytes) -> int:
     """Return when what a row is of last changed, its content or its stat."""
     return int(struct.unpack(">" + _ROW, packed)[3])
+
+
+def without_ctime(packed: bytes) -> bytes:
+    """Return a row without that: another name or other rights, given and taken, move nothing else."""
+    mode, size, mtime, _, inode = struct.unpack(">" + _ROW, packed)
+    return struct.pack(">" + _ROW, mode, size, mtime, 0, inode)
 
 
 def pack(names: Sequence[str], rows: Sequence[bytes]) -> bytes:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from cogbuild import library
 from cogbuild.database import feed, models, pairs
+from cogbuild.elsewhere import check_place
 from cogbuild.errors.adapters import NoAdapters, UnknownAdapter
 from cogbuild.planner.judging import Judge
-from cogbuild.planner.place import check_place
 
 if TYPE_CHECKING:
     import sqlite3
@@ -129,7 +129,7 @@ class Planner:
     def plan(self, selection: Selection | None = None, *, dry: bool = False) -> Plan:
         """Return the plan of a run; *dry* writes nothing but what looking at live directories shows.
 
-        Raises ``NoAdapters``, ``UnknownAdapter``, ``UnknownModel`` and ``AmbiguousModel``.
+        Raises ``NoAdapters``, ``UnknownAdapter``, ``UnknownModel``, ``AmbiguousModel`` and ``ArtifactsElsewhere``.
         """
         selection = selection or Selection()
         names = self._names(selection)
@@ -148,8 +148,9 @@ class Planner:
     def plan_of(self, entry: EntryRow, names: Iterable[str] | None = None, *, force: bool = False) -> Plan:
         """Return the plan of one entry that is at hand: *names* and what they need, or all that it wants.
 
-        Raises ``NoAdapters`` and ``UnknownAdapter``.
+        Raises ``NoAdapters``, ``UnknownAdapter`` and ``ArtifactsElsewhere``.
         """
+        check_place(self.project)
         asked = tuple(names or ())
         chosen = self._names(Selection(adapters=asked))
         if force:

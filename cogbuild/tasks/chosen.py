@@ -17,6 +17,7 @@ from doit.task import Task
 from cogbuild import library
 from cogbuild.active import active
 from cogbuild.database import models
+from cogbuild.elsewhere import check_place
 from cogbuild.planner import Judge, Plan, Planner, Selection
 from cogbuild.planner.judged import Judged, pair_name
 from cogbuild.project import Project
@@ -25,7 +26,7 @@ from cogbuild.tasks import BASENAME
 from cogbuild.tasks.described import described
 from cogbuild.tasks.loader import Reporter, group
 from cogbuild.tasks.pairs import Crew, task_name, tasks_of
-from cogbuild.tasks.references import asks_for_results, is_pairs, references
+from cogbuild.tasks.references import asks_for_results, may_mean_pairs, references
 from cogbuild.tasks.running import Run
 from cogbuild.tasks.state import PairState
 
@@ -39,7 +40,8 @@ __all__ = ["pairs"]
 
 def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task]:
     """Return the tasks of the pairs that *cmd* is about, and their group. *asked* are the names on the command line."""
-    mine = [name for name in asked if is_pairs(name)]
+    asked = _spelled_out(asked, own)
+    mine = [name for name in asked if may_mean_pairs(name)]
     said = references(own, asked, alone=bool(params.get("single")))
     if asked and not (mine or said.reached or said.single):  # only tasks that know of no pairs
         return [group([])]
@@ -62,6 +64,18 @@ def pairs(params: Any, cmd: Any, asked: list[str], own: list[Task]) -> list[Task
     if not asked and cmd.sel_tasks is None:
         cmd.sel_tasks = [BASENAME, *(task.name for task in own if not task.subtask_of)]
     return [group(tasks), *tasks, *_mentioned(planner, said.single, tasks)]
+
+
+def _spelled_out(asked: list[str], own: list[Task]) -> list[str]:
+    """Return names with what wildcards that mean the group mean besides: own tasks."""
+    found: dict[str, None] = {}
+    for name in asked:
+        if "*" in name and fnmatch.fnmatch(BASENAME, name):
+            found[BASENAME] = None
+            found |= dict.fromkeys(fnmatch.filter([task.name for task in own], name))
+        else:
+            found[name] = None
+    return list(found)
 
 
 def _to_run(  # noqa: PLR0917 - the parts of one command
@@ -132,6 +146,7 @@ def _some(
         problems = plan.problems
         found = {judged.name: judged for judged in _meant(plan, wild)}
     else:
+        check_place(planner.project)
         problems = library.refresh_links(planner.project)
     names = [*mine, *(name for name in reached if name not in wild)]
     if names:

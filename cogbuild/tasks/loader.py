@@ -72,6 +72,8 @@ class Loader(DodoTaskLoader):  # type: ignore[misc] # doit has no types
         asked = list(pos_args)
         if cmd.execute_tasks:  # or the `default_tasks` of DOIT_CONFIG
             asked = list(cmd.sel_tasks or [])
+        if cmd.execute_tasks and cmd.sel_tasks == []:  # `default_tasks` that are none
+            return [*own, group([])]
         if not own and cmd.execute_tasks and asked in ([], [BASENAME]) and self._nothing_to_do():
             cmd.sel_tasks = []
             return [group([])]

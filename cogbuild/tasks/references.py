@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from doit.task import Task
 
-__all__ = ["References", "asks_for_results", "is_pairs", "references"]
+__all__ = ["References", "asks_for_results", "is_pairs", "may_mean_pairs", "references"]
 
 _PREFIX = BASENAME + ":"
 
@@ -47,7 +47,7 @@ def references(own: Sequence[Task], asked: Sequence[str], *, alone: bool = False
 
     *alone*: doit leaves out what the asked ones depend on (``--single``), but for what they need for being set up.
     """
-    said = {name for task in own for name in _named(task) if _may_mean_pairs(name)}
+    said = {name for task in own for name in _named(task) if may_mean_pairs(name)}
     if not said:
         return References([], [])
     known = {task.name: task for task in own}
@@ -78,7 +78,8 @@ def _named(task: Task, *, bare: bool = False) -> Iterator[str]:
     yield from task.calc_dep
 
 
-def _may_mean_pairs(name: str) -> bool:
+def may_mean_pairs(name: str) -> bool:
+    """Whether a name or a wildcard is that of pairs, or may be."""
     if "*" not in name:
         return is_pairs(name)
     literal = re.split(r"[*?[]", name, maxsplit=1)[0]
@@ -94,8 +95,15 @@ def _roots(asked: Sequence[str], known: dict[str, Task], targets: dict[str, str]
         yield from _own(name, known)
         if name in targets:
             yield targets[name]
+        elif name not in known:  # a target of tasks that are made during the run
+            yield from (task.name for task in known.values() if _makes(task, name))
         # A subtask that its creator makes during the run.
         yield from (base for base in [name.partition(":")[0]] if name not in known and base in known)
+
+
+def _makes(task: Task, target: str) -> bool:
+    regex = task.loader.target_regex if task.loader else None
+    return regex is not None and re.match(regex, target) is not None
 
 
 def _bare(roots: list[str], known: dict[str, Task]) -> set[str]:

@@ -231,6 +231,30 @@ def test_default_tasks_are_what_runs(doit: Doit) -> None:
     doit.own('{"actions": ["echo first"]}', head=head.replace("t0", "adapt:*:one"))
     assert doit().count("2 built\n") == 1
     assert sorted(doit.box.ran()) == ["a one", "b one"]
+    doit.own('{"actions": ["echo first"]}', head='DOIT_CONFIG = {"default_tasks": []}')
+    assert doit() == ""
+    assert len(doit.box.ran()) == 2
+
+
+def test_wildcards_choose_pairs_wherever_they_stand(doit: Doit) -> None:
+    """Also before the colon; one that means the group means all pairs, and own tasks of such names."""
+    assert "\n2 built\n" in doit("ada*:one")
+    assert "\n2 built\n" in doit("*:two")
+    doit.own('{"actions": ["echo mine"], "basename": "adaptable"}')
+    assert doit("adapt*") == ".  adaptable\nmine\n4 fresh\n"
+    assert doit("t*") == ""
+
+
+def test_a_target_of_tasks_that_are_made_later_has_its_pairs_built_before(doit: Doit) -> None:
+    """What makes them names a pattern of targets and what is to be done first."""
+    (doit.site / "dodo.py").write_text(
+        "from doit import create_after\n"
+        "@create_after(executed='adapt', target_regex='late.*')\n"
+        "def task_late():\n"
+        "    yield {'name': 'm', 'actions': ['wc -l < ../ran > late.m'], 'targets': ['late.m']}\n"
+    )
+    doit("late.m")
+    assert (doit.site / "late.m").read_text().strip() == "4"
 
 
 def test_an_own_task_may_depend_on_every_pair(doit: Doit) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Sandbox
 
+from cogbuild.engine import Status
 from cogbuild.fingerprint.trees import Memo, read_tree
 
 pytestmark = pytest.mark.slow
@@ -253,9 +254,9 @@ def test_another_version_of_the_interpreter_counts(box: Sandbox) -> None:
 MOVES = {
     "content": "echo moved > {model}/weights.bin",
     "same size and time": "printf b > {model}/weights.bin; touch -d @1500000000 {model}/weights.bin",
-    "an edit taken back": "printf b > {model}/weights.bin; printf a > {model}/weights.bin;"
-    " touch -d @1500000000 {model}/weights.bin",
-    "away and back": "mv {model}/weights.bin {model}/other.bin; mv {model}/other.bin {model}/weights.bin",
+    "an edit taken back": "printf b > {model}/weights.bin; printf a > {model}/weights.bin",
+    "another file and the old bytes": "cp {model}/weights.bin {model}/c; rm {model}/weights.bin;"
+    " mv {model}/c {model}/weights.bin",
     "a new file": "touch {model}/weights2.bin",
     "executable bit": "chmod +x {model}/weights.bin",
     "removed": "rm {model}/weights.bin",
@@ -278,6 +279,18 @@ def test_a_model_that_moves_under_the_run_records_nothing(box: Sandbox, move: st
     with box.project() as project:
         assert project.con.execute("SELECT count(*) FROM outcomes").fetchone() == (0,)
     assert box.adapt().exit_code == 0
+
+
+def test_what_only_gives_files_rights_and_names_moves_nothing(box: Sandbox) -> None:
+    """An adapter sees to its tools being executable, a backup makes links: both records what was made."""
+    live = box.model("a", {"weights.bin": "a"})
+    box.configure(models=[str(live)])
+    directory = box.adapter("one", "#!/bin/sh\n")
+    box.script(directory / "tool", "#!/bin/sh\n")
+    backup = f"chmod +x {directory}/tool; cp -al {live} {box.root}/backup-$$"
+    box.adapter("one", f"#!/bin/sh\n{backup}\necho x:y\n")
+    assert box.adapt().status("a one") is Status.BUILT
+    assert box.adapt().results == {}
 
 
 @pytest.mark.parametrize("move", ["helper", "script", "taken back"])

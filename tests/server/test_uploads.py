@@ -97,6 +97,19 @@ def test_what_is_fresh_waits_for_nothing(site: Site, monkeypatch: pytest.MonkeyP
     assert site.ran() == ["words one", "words test", "words two"]
 
 
+def test_an_upload_to_another_place_is_refused(site: Site, client: httpx.Client) -> None:
+    """Where artifacts are not at the place that the settings name by now, none are called fresh, and none added there."""
+    put(client, zip_of("x"))
+    (site.root / "cogbuild.yaml").write_text(f"artifact_store: file://{site.root}/elsewhere\n")
+    for data in ("x", "y"):
+        assert put(client, zip_of(data))[-1]["data"].startswith(
+            "artifact_store was changed, and 3 of 3 artifacts"
+        )
+    assert len(listed(client)) == 1
+    (site.root / "cogbuild.yaml").unlink()
+    assert put(client, zip_of("x"))[-1]["type"] == "model"
+
+
 def test_an_unchanged_upload_runs_nothing(site: Site, client: httpx.Client) -> None:
     """What is there already is answered from what was made."""
     first = put(client, zip_of("x"))[-1]["model"]
