@@ -342,6 +342,7 @@ def test_fail_fast_begins_nothing_more(box: Sandbox) -> None:
     assert box.adapt(fail_fast=True).ran == ["b bad"]
 
 
+@pytest.mark.slow
 def test_exit_75_is_tried_again_as_often_as_declared(box: Sandbox) -> None:
     """A temporary failure is retried with a pause; each try is an attempt."""
     script = 'n=$(cat "$COG_STATE_DIR/n" 2>/dev/null || echo 0); echo $((n+1)) > "$COG_STATE_DIR/n"\n[ "$n" -ge 1 ] || exit 75\necho s3://b/k'

@@ -123,6 +123,7 @@ def test_a_killed_run_leaves_nobody_and_the_next_goes_on(box: Sandbox) -> None:
     assert again.exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_second_process_that_forces_runs_after_the_first(box: Sandbox) -> None:
     """Forcing what another run is just building waits for it and is satisfied by it."""
     box.adapter(

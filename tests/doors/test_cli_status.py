@@ -480,6 +480,7 @@ def test_a_model_in_two_repos_has_to_be_chosen(box: Sandbox, cogbuild: Door) -> 
     assert cogbuild("logs", model, "bad", "--repo", "other/a").out == "KeyError: vocab_size\n"
 
 
+@pytest.mark.slow
 def test_a_running_attempt_is_followed_to_its_end(box: Sandbox, cogbuild: Door) -> None:
     """What it says is shown while it runs in another process, and `explain` knows that it does."""
     go = box.root / "go"

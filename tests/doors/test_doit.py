@@ -113,6 +113,7 @@ def test_list_names_every_pair(doit: Doit) -> None:
     assert [line[0] for line in lines if ":two" in line] == ["R", "R"]
 
 
+@pytest.mark.slow
 def test_list_makes_no_task_that_it_does_not_show(doit: Doit) -> None:
     """Without ``--all`` the group stands for its pairs, however many there are."""
     made = doit.site / "made"
@@ -236,6 +237,7 @@ def test_default_tasks_are_what_runs(doit: Doit) -> None:
     assert len(doit.box.ran()) == 2
 
 
+@pytest.mark.slow
 def test_wildcards_choose_pairs_wherever_they_stand(doit: Doit) -> None:
     """Also before the colon; one that means the group means all pairs, and own tasks of such names."""
     assert "\n2 built\n" in doit("ada*:one")
@@ -268,6 +270,7 @@ def test_an_own_task_may_depend_on_every_pair(doit: Doit) -> None:
     assert doit("-n", "2", "adapt") == "4 fresh\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wildcard", [False, True])
 def test_an_own_task_may_depend_on_single_pairs(doit: Doit, wildcard: bool) -> None:
     """A pair's name or a wildcard in ``task_dep``: these are built first and no others; once they are fresh it still works."""
@@ -286,6 +289,7 @@ def test_an_own_task_may_depend_on_single_pairs(doit: Doit, wildcard: bool) -> N
     assert len(doit.box.ran()) == 4
 
 
+@pytest.mark.slow
 def test_own_tasks_depend_on_pairs_through_each_other(doit: Doit) -> None:
     """A target that is another own task's file, ``setup`` and ``calc_dep`` lead to pairs as ``task_dep`` does."""
     a, b = doit.task("a", "one"), doit.task("b", "one")

@@ -63,6 +63,7 @@ def test_an_upload_is_tested_let_in_and_built(site: Site, client: httpx.Client) 
     assert client.get("/ping").text == "pong"
 
 
+@pytest.mark.slow
 def test_what_uploads_built_is_counted_as_done(tmp_path: Path) -> None:
     """No run of everything has to come by: numbers and page say at once how the pairs of uploads stand."""
     site = Site(tmp_path, "one", "two", "bad")
@@ -82,6 +83,7 @@ def test_what_uploads_built_is_counted_as_done(tmp_path: Path) -> None:
     assert re.search(r"3 +done +1 +failed +0 +blocked +0 +waiting", totals), totals[:1500]
 
 
+@pytest.mark.slow
 def test_what_is_fresh_waits_for_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a model wants was changed and changed back: it is looked at by itself, and nothing of it has to be done."""
     monkeypatch.setattr(backfill, "INTERVAL", 0.1)
