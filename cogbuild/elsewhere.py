@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from cogbuild.database import models, pairs
+from cogbuild.database import models, upkeep
 from cogbuild.errors.state import ArtifactsElsewhere
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def check_place(project: Project, *, remember: bool = True) -> None:
     if known == now:
         return
     if known is not None:
-        paths = pairs.published(project.con)
+        paths = upkeep.published(project.con)
         gone = sum(not os.path.lexists(project.objects.artifacts / path) for path in paths)
         if gone:
             before = known.decode() or "the data directory"

@@ -64,9 +64,8 @@ class Added:
     files: int
     size: int  # bytes
     linked: bool
-    unheard: tuple[
-        str, ...
-    ] = ()  # of its wishes: "adapters", "params", "examples" that it was added with otherwise
+    #: Of its wishes: "adapters", "params", "examples" that it was added with otherwise.
+    unheard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -314,12 +314,6 @@ def drop_outcome(con: sqlite3.Connection, eid: int, aid: int) -> None:
     enqueue_dependents(con, aid, eid)
 
 
-def published(con: sqlite3.Connection) -> set[str]:
-    """Return the paths of all published artifacts that are not known to be gone."""
-    rows = con.execute("SELECT artifacts FROM outcomes WHERE reason IS NULL AND lost IS NULL")
-    return {item.uri for (text,) in rows for item in load_artifacts(text) if item.published}
-
-
 def is_named(con: sqlite3.Connection, digest: str) -> bool:
     """Whether an outcome or a pin names the published artifact."""
     if con.execute("SELECT 1 FROM pins WHERE artifact = ?", (digest,)).fetchone():

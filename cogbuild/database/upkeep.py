@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cogbuild.database import hints, pairs
-from cogbuild.database.pairs import Outcome, lost_names, outcome, outcomes
+from cogbuild.database.pairs import Outcome, load_artifacts, lost_names, outcome, outcomes
 
 if TYPE_CHECKING:
     import sqlite3
@@ -28,6 +28,7 @@ __all__ = [
     "naming",
     "outcome_keys",
     "pairs_made",
+    "published",
     "unused",
 ]
 
@@ -112,6 +113,12 @@ def lose(con: sqlite3.Connection, artifact: Artifact, why: str) -> None:
 def found_again(con: sqlite3.Connection, artifacts: Iterable[Artifact]) -> None:
     """Say that artifacts are there: records that name them may be restored again."""
     con.executemany("DELETE FROM lost WHERE artifact = ?", ((name,) for name in lost_names(artifacts)))
+
+
+def published(con: sqlite3.Connection) -> set[str]:
+    """Return the paths of all published artifacts that are not known to be gone."""
+    rows = con.execute("SELECT artifacts FROM outcomes WHERE reason IS NULL AND lost IS NULL")
+    return {item.uri for (text,) in rows for item in load_artifacts(text) if item.published}
 
 
 def memos(con: sqlite3.Connection, prefix: str) -> list[tuple[str, bytes]]:
