@@ -344,6 +344,7 @@ def asked(url: str, body: bytes | None = None, **headers: str) -> tuple[int, Any
     return code, data, said
 
 
+@pytest.mark.slow
 def test_the_protocol_is_served_above_cog(tmp_path: Path) -> None:
     """Health, metadata and inference, in JSON and in binary; each mistake has its code."""
     text = {"type": "string"}

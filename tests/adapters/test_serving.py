@@ -108,6 +108,7 @@ def test_servers_with_equal_process_ids_on_one_network_are_kept_apart() -> None:
     assert len({line.split()[1] for line in said}) == 2
 
 
+@pytest.mark.slow
 def test_a_prediction_waits_for_setup_and_for_its_turn() -> None:
     """Before setup is through nothing is predicted; ten at once all get their own answer, one after the other."""
     with cog("0.4") as server:
@@ -127,6 +128,7 @@ def test_a_prediction_waits_for_setup_and_for_its_turn() -> None:
         assert sorted(answers) == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_server_that_is_busy_with_others_is_asked_again() -> None:
     """Where more are let through than it takes, those that it turns away come again."""
     with cog(at_once=4) as server:

@@ -143,6 +143,7 @@ def test_a_registry_counts_for_who_asks_only_whether_there_is_one(box: Sandbox) 
     assert box.adapt().ran == ["a one"]
 
 
+@pytest.mark.slow
 def test_an_upgraded_lock_that_two_adapters_share_moves_both(box: Sandbox, wheels: Path) -> None:
     """`adapters lock --upgrade one` replaces a lock that another adapter asks for too: that one is judged again."""
     from cogbuild.housekeeping import locking

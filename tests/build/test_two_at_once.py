@@ -61,6 +61,7 @@ def test_many_processes_want_one_pair(box: Sandbox, count: int) -> None:
     assert box.ran() == ["a one"]
 
 
+@pytest.mark.slow
 def test_two_runs_share_a_matrix(box: Sandbox) -> None:
     """Two runs over the same pairs lose no outcome and run no pair twice."""
     for name in ("one", "two"):

@@ -204,6 +204,7 @@ def test_an_upload_that_the_registry_forgot_begins_anew(
 
 
 @pytest.mark.usefixtures("quickly")
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_begun_anew(
     images: Any, registry: DockerRegistry, tmp_path: Path
 ) -> None:

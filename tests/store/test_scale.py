@@ -76,6 +76,7 @@ def records(project: Project) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_made_store_has_the_rows_of_one_that_was_built(make_store: ModuleType, tmp_path: Path) -> None:
     """Rows, records, objects and sealed trees are those of a real run; an audit finds nothing, a run has nothing to do."""
     made, built = tmp_path / "made", tmp_path / "built"

@@ -333,6 +333,7 @@ def wide_end(data: bytes) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_65535_files_need_no_zip64(into: Path) -> None:
     """The largest count that fits is a count, not a reference to zip64."""
     data = build(*(Member(b"%d" % i) for i in range(65535)))
@@ -668,6 +669,7 @@ def test_symlink_without_a_usable_target_is_refused(into: Path, target: bytes, s
     )
 
 
+@pytest.mark.slow
 def test_links_through_links_do_not_cost_time(into: Path) -> None:
     """Thousands of links that each walk through thirty others by a long way are refused before they take minutes."""
     members = [Member(b"d/x")]
